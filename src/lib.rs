@@ -2,7 +2,9 @@
 
 pub mod data;
 pub mod error;
+mod files;
 pub mod ops;
+
 pub mod rng;
 
 pub use error::{Error, Result};

@@ -2,6 +2,8 @@
 //! gradient checks by finite differences.
 #![allow(dead_code)] // each test program uses some of it
 
+pub mod fill;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 

@@ -6,6 +6,14 @@ pub trait Real: WithDType + num_traits::Float + std::iter::Sum {
     fn of(value: f64) -> Self;
     /// The same number as an `f64`.
     fn f64(self) -> f64;
+    /// The slice itself if its type is f32: how a generic op finds the kernel for one type.
+    fn as_f32(_values: &[Self]) -> Option<&[f32]> {
+        None
+    }
+    /// [`Real::as_f32`] to write to.
+    fn as_f32_mut(_values: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
 }
 
 impl Real for f32 {
@@ -14,6 +22,12 @@ impl Real for f32 {
     }
     fn f64(self) -> f64 {
         f64::from(self)
+    }
+    fn as_f32(values: &[Self]) -> Option<&[f32]> {
+        Some(values)
+    }
+    fn as_f32_mut(values: &mut [Self]) -> Option<&mut [f32]> {
+        Some(values)
     }
 }
 

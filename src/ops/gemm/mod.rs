@@ -1,4 +1,10 @@
-//! Matrix multiplication on slices: a safe, checked wrapper of the `gemm` crate.
+//! Matrix multiplication on slices: safe and checked, by a kernel of our own where the CPU has
+//! AVX-512, by the `gemm` crate elsewhere.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use std::ops::Range;
 
 use super::Real;
 
@@ -36,6 +42,24 @@ impl<'a, T: Real> Mat<'a, T> {
             row_stride: self.col_stride,
             col_stride: self.row_stride,
         }
+    }
+
+    /// The same layout over other values.
+    fn with<U>(self, data: &'a [U]) -> Mat<'a, U> {
+        let Mat { rows, cols, row_stride, col_stride, .. } = self;
+        Mat { data, rows, cols, row_stride, col_stride }
+    }
+
+    /// The part of the matrix in these rows and columns, without moving anything.
+    ///
+    /// # Panics
+    /// If there are no such rows or columns.
+    pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "no such rows");
+        assert!(cols.start <= cols.end && cols.end <= self.cols, "no such columns");
+        let start = rows.start * self.row_stride + cols.start * self.col_stride;
+        let data = &self.data[start.min(self.data.len())..];
+        Mat { data, rows: rows.len(), cols: cols.len(), ..self }
     }
 }
 
@@ -78,6 +102,17 @@ pub fn gemm<T: Real>(a: Mat<'_, T>, b: Mat<'_, T>, c: MatMut<'_, T>, add: bool) 
     if c.rows == 0 || c.cols == 0 {
         return;
     }
+    #[cfg(target_arch = "x86_64")]
+    if avx512::available()
+        && a.cols > 0
+        && let (Some(left), Some(right)) = (T::as_f32(a.data), T::as_f32(b.data))
+        && let Some(data) = T::as_f32_mut(c.data)
+    {
+        let MatMut { rows, cols, row_stride, .. } = c;
+        let c = MatMut { data, rows, cols, row_stride };
+        // SAFETY: AVX-512 is there.
+        return unsafe { avx512::gemm(a.with(left), b.with(right), c, add) };
+    }
     // SAFETY: `Mat` and `MatMut` hold slices that contain every element they address (checked when
     // made), the result is borrowed exclusively and its rows do not overlap, and the shapes match.
     unsafe {
@@ -108,6 +143,40 @@ pub fn gemm<T: Real>(a: Mat<'_, T>, b: Mat<'_, T>, c: MatMut<'_, T>, add: bool) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Odd sizes, all layouts, adding or not, f32 (our kernel where the CPU has it) against f64.
+    #[test]
+    fn agrees_with_plain_loops() {
+        let mut rng = crate::rng::Rng::new(9);
+        for case in 0..200 {
+            let mut size = |large: usize| 1 + rng.below(if case % 10 == 0 { large } else { 60 });
+            let (m, n, k) = (size(300), size(1300), size(600));
+            let mut values =
+                |len| (0..len).map(|_| rng.range(-1.0, 1.0) as f32).collect::<Vec<_>>();
+            let (a, b, mut c) = (values(m * k), values(k * n), values(m * (n + 3)));
+            let (ta, tb, add) = (case & 1 > 0, case & 2 > 0, case & 4 > 0);
+            let mat_a = if ta { Mat::new(&a, k, m).t() } else { Mat::new(&a, m, k) };
+            let mat_b = if tb { Mat::new(&b, n, k).t() } else { Mat::new(&b, k, n) };
+            let before = c.clone();
+            gemm(mat_a, mat_b, MatMut::strided(&mut c, m, n, n + 3), add);
+            for r in 0..m {
+                for (col, &found) in c[r * (n + 3)..][..n + 3].iter().enumerate() {
+                    let old = before[r * (n + 3) + col];
+                    if col >= n {
+                        assert_eq!(found, old, "what lies between the rows is not touched");
+                        continue;
+                    }
+                    let product = |i| {
+                        let a = if ta { a[i * m + r] } else { a[r * k + i] };
+                        let b = if tb { b[col * k + i] } else { b[i * n + col] };
+                        f64::from(a) * f64::from(b)
+                    };
+                    let sum = (0..k).map(product).sum::<f64>() + if add { old.into() } else { 0.0 };
+                    assert!((f64::from(found) - sum).abs() < 2e-5, "{m}x{n}x{k} at {r}, {col}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn multiplies_strided_and_transposed() {

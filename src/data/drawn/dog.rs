@@ -24,7 +24,7 @@ pub(super) fn draw(artist: &mut Artist) {
     }
     let ears = match artist.rng.below(10) {
         0..6 => Ears::Hanging,
-        6..8 => Ears::Folded,
+        6..9 => Ears::Folded,
         _ => Ears::Rounded,
     };
     let colour = if artist.rng.chance(0.45) {
@@ -129,12 +129,25 @@ fn folded(artist: &mut Artist, side: f64, length: f64, swing: f64, colour: Rgb) 
 }
 
 fn rounded(artist: &mut Artist, side: f64, length: f64, swing: f64, colour: Rgb) {
-    let tall = 0.38 + 0.2 * length;
-    let at = [side * (0.7 + 0.5 * swing), -0.72 - 0.3 * tall];
-    let tilt = side * (0.35 + swing);
-    let ear = artist.turned(ellipse(at, [0.32, tall], tilt), -0.2);
-    artist.body(&ear, colour);
-    let inside = artist.turned(ellipse(at, [0.18, 0.68 * tall], tilt), -0.15);
+    let top = -1.15 - 0.25 * length;
+    let tip = 0.85 + 0.8 * swing;
+    let ear = |grow: f64| {
+        let heart = [0.68 + 0.4 * swing, -0.75];
+        let knots = [
+            [0.3, -0.62],
+            [0.5, -0.95],
+            [tip - 0.16, top + 0.04],
+            [tip + 0.06, top],
+            [tip + 0.2, top + 0.14],
+            [1.02 + 0.3 * swing, -0.75],
+            [0.88, -0.3],
+        ];
+        closed(&knots.map(|[x, y]| {
+            [side * (heart[0] + grow * (x - heart[0])), heart[1] + grow * (y - heart[1])]
+        }))
+    };
+    let (outside, inside) = (artist.turned(ear(1.0), -0.2), artist.turned(ear(0.6), -0.15));
+    artist.body(&outside, colour);
     let flesh = artist.palette.flesh;
     artist.fill(&inside, shade(flesh, 0.9));
 }

@@ -117,10 +117,8 @@ pub(super) fn eyes(artist: &mut Artist, eye: &Eye) {
     for (i, side) in SIDES.into_iter().enumerate() {
         // The far eye of a turned head is narrower and nearer to the middle.
         let narrow = 1.0 - 0.35 * (side * artist.turn[0]).max(0.0);
-        let at = [
-            side * eye.at[0] * narrow + artist.turn[0] * 0.45,
-            eye.at[1] + artist.turn[1] * 0.45,
-        ];
+        let at =
+            [side * eye.at[0] * narrow + artist.turn[0] * 0.45, eye.at[1] + artist.turn[1] * 0.45];
         let seen = Eye { radii: [eye.radii[0] * narrow, eye.radii[1]], at, ..*eye };
         if asleep || wink == i {
             shut(artist, &seen);

@@ -113,7 +113,8 @@ struct Drawings {
 
 impl Drawings {
     fn draw(&self, index: usize) -> Picture {
-        let mut rng = Rng::stream(self.seed, "drawn", &[crate::rng::fnv1a(self.split), index as u64]);
+        let mut rng =
+            Rng::stream(self.seed, "drawn", &[crate::rng::fnv1a(self.split), index as u64]);
         let mut canvas = scene::background(&mut rng, SIDE);
         let mut artist = artist::Artist::random(&mut canvas, &mut rng);
         match self.label(index) {

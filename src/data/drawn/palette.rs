@@ -76,9 +76,10 @@ fn coat(rng: &mut Rng) -> Rgb {
     jitter(rng, blend, 0.05)
 }
 
-/// Any colour at all.
+/// Any colour at all, muted ones more often than garish ones.
 pub(super) fn any(rng: &mut Rng) -> Rgb {
-    std::array::from_fn(|_| rng.range(0.05, 1.0) as f32)
+    let colour: Rgb = std::array::from_fn(|_| rng.range(0.05, 1.0) as f32);
+    mix(colour, [luma(colour); 3], rng.range(0.0, 0.8) as f32)
 }
 
 /// A colour near `colour`.

@@ -163,9 +163,8 @@ impl Canvas {
                 let at = line * across + i * step;
                 let here = self.pixels[at];
                 let after = if i + 1 < self.side { self.pixels[at + step] } else { here };
-                self.pixels[at] = std::array::from_fn(|c| {
-                    (here[c] + weight * (before[c] + after[c])) * norm
-                });
+                self.pixels[at] =
+                    std::array::from_fn(|c| (here[c] + weight * (before[c] + after[c])) * norm);
                 before = here;
             }
         }

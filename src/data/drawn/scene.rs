@@ -104,7 +104,8 @@ fn stripes(canvas: &mut Canvas, rng: &mut Rng) {
     let reach = 0.8 * side;
     let count = (reach / step) as i32;
     for i in -count..=count {
-        let (x, y) = (0.5 * side + sin * step * f64::from(i), 0.5 * side - cos * step * f64::from(i));
+        let (x, y) =
+            (0.5 * side + sin * step * f64::from(i), 0.5 * side - cos * step * f64::from(i));
         let line = [[x - cos * reach, y - sin * reach], [x + cos * reach, y + sin * reach]];
         paint(canvas, &stroke(&line, width, width), colour, alpha);
     }
@@ -184,7 +185,8 @@ fn grass(canvas: &mut Canvas, rng: &mut Rng) {
     for _ in 0..12 + rng.below(25) {
         let x = rng.range(-0.05, 1.05) * side;
         let (lean, height) = (rng.range(-0.1, 0.1) * side, tall * rng.range(0.4, 1.2));
-        let blade = [[x, side + 1.0], [x + 0.3 * lean, side - 0.6 * height], [x + lean, side - height]];
+        let blade =
+            [[x, side + 1.0], [x + 0.3 * lean, side - 0.6 * height], [x + lean, side - height]];
         let colour = shade(colour, rng.range(0.7, 1.25) as f32);
         paint(canvas, &stroke(&open(&blade), 3.5, 0.5), colour, 1.0);
     }

@@ -20,9 +20,7 @@ pub(super) fn ellipse(centre: Point, radii: Point, angle: f64) -> Vec<Point> {
 pub(super) fn closed(knots: &[Point]) -> Vec<Point> {
     let n = knots.len();
     let knot = |i: usize| knots[i % n];
-    (0..n)
-        .flat_map(|i| segment([knot(i + n - 1), knot(i), knot(i + 1), knot(i + 2)]))
-        .collect()
+    (0..n).flat_map(|i| segment([knot(i + n - 1), knot(i), knot(i + 1), knot(i + 2)])).collect()
 }
 
 /// A smooth open curve through `knots`.
@@ -46,10 +44,7 @@ pub(super) fn cornered(corners: &[Point], bulge: f64) -> Vec<Point> {
         (0..6).map(move |step| {
             let t = step as f64 / 6.0;
             let out = 4.0 * t * (1.0 - t) * bulge;
-            [
-                a[0] + (b[0] - a[0]) * t + normal[0] * out,
-                a[1] + (b[1] - a[1]) * t + normal[1] * out,
-            ]
+            [a[0] + (b[0] - a[0]) * t + normal[0] * out, a[1] + (b[1] - a[1]) * t + normal[1] * out]
         })
     };
     (0..n).flat_map(side).collect()
@@ -104,10 +99,8 @@ impl Pose {
     pub(super) fn random(rng: &mut Rng, side: f64) -> Pose {
         let scale = side * rng.range(0.19, 0.34);
         let room = 0.5 * side - scale;
-        let centre = [
-            0.5 * side + room * rng.range(-0.75, 0.75),
-            0.53 * side + room * rng.range(-0.6, 0.6),
-        ];
+        let centre =
+            [0.5 * side + room * rng.range(-0.75, 0.75), 0.53 * side + room * rng.range(-0.6, 0.6)];
         let (sin, cos) = (0.2 * rng.normal()).clamp(-0.5, 0.5).sin_cos();
         let stretch = rng.range(0.9, 1.12);
         let shear = rng.range(-0.12, 0.12);

@@ -1,0 +1,63 @@
+//! The op layer: what the classic networks compute, with PyTorch's semantics.
+//!
+//! Every op comes in three [`Form`]s that tests hold together:
+//!
+//! * the **definition**, written by hand to be read: for convolution and pooling that is
+//!   [`im2col`](im2col()) and its adjoint [`col2im`](col2im());
+//! * the **CPU kernel**, threaded and fast, the one that runs on a CPU;
+//! * the **portable** form, made of candle's tensor operations alone, which runs on CUDA and Metal.
+//!
+//! The first two are candle custom ops with a backward pass of their own, so an op can be used in
+//! any candle program:
+//!
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! use convzoo::ops::{self, Conv2dParams};
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! let image = Tensor::ones((1, 3, 9, 6), candle_core::DType::F32, &Device::Cpu)?;
+//! let weight = Var::ones((8, 3, 3, 3), candle_core::DType::F32, &Device::Cpu)?;
+//! let params = Conv2dParams { stride: (2, 1), padding: (1, 1), ..Default::default() };
+//! let y = ops::conv2d(&image, &weight, None, &params)?;
+//! assert_eq!(y.dims(), [1, 8, 5, 6]);
+//! let grads = y.sum_all()?.backward()?;
+//! assert_eq!(grads.get(&weight).unwrap().dims(), weight.dims());
+//! # Ok(())
+//! # }
+//! ```
+
+mod access;
+pub mod conv2d;
+mod gemm;
+mod im2col;
+mod real;
+mod size;
+
+pub use conv2d::{Conv2dParams, conv2d, conv2d_as};
+pub use gemm::{Mat, MatMut, gemm};
+pub use im2col::{Im2col, col2im, im2col};
+pub use real::Real;
+pub use size::{Pair, ReceptiveField, conv_output_size, pool_output_size};
+
+use candle_core::Device;
+
+/// The three forms of an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// The readable one: im2col and plain loops. CPU, f32 and f64.
+    Definition,
+    /// The fast one. CPU, f32 and f64.
+    Kernel,
+    /// Candle tensor operations alone. Every device.
+    Portable,
+}
+
+impl Form {
+    /// The form that runs on `device` when nothing else is asked for.
+    pub fn of(device: &Device) -> Self {
+        match device {
+            Device::Cpu => Form::Kernel,
+            _ => Form::Portable,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Output-size and receptive-field arithmetic (Dumoulin and Visin, "A guide to convolution
+//! arithmetic for deep learning", 2016).
+
+/// Height and width, in this order: of a kernel, a stride, a padding, a picture.
+pub type Pair = (usize, usize);
+
+/// How many places a window has along one side of `size` elements, or `None` where it has none:
+/// when the stride is 0, the kernel is empty or wider than the padded input.
+///
+/// ```
+/// # use convzoo::ops::conv_output_size;
+/// assert_eq!(conv_output_size(224, 7, 2, 3, 1), Some(112)); // ResNet's stem
+/// assert_eq!(conv_output_size(4, 5, 1, 0, 1), None);
+/// ```
+pub fn conv_output_size(
+    size: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    dilation: usize,
+) -> Option<usize> {
+    if stride == 0 || kernel == 0 || dilation == 0 {
+        return None;
+    }
+    let reach = dilation.checked_mul(kernel - 1)?.checked_add(1)?;
+    let padded = padding.checked_mul(2)?.checked_add(size)?;
+    Some(padded.checked_sub(reach)? / stride + 1)
+}
+
+/// The same for pooling, where `ceil_mode` lets a last window stick out at the right or bottom,
+/// as long as it begins inside the input or its left padding.
+///
+/// ```
+/// # use convzoo::ops::pool_output_size;
+/// assert_eq!(pool_output_size(112, 3, 2, 0, 1, false), Some(55));
+/// assert_eq!(pool_output_size(112, 3, 2, 0, 1, true), Some(56)); // GoogLeNet's pools
+/// ```
+pub fn pool_output_size(
+    size: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    dilation: usize,
+    ceil_mode: bool,
+) -> Option<usize> {
+    let floor = conv_output_size(size, kernel, stride, padding, dilation)?;
+    let covered = (floor - 1) * stride + dilation * (kernel - 1) + 1;
+    let left_over = size + 2 * padding > covered;
+    let begins_inside = floor * stride < size + padding;
+    Some(if ceil_mode && left_over && begins_inside { floor + 1 } else { floor })
+}
+
+/// What one unit of a layer sees of the input, along one side.
+///
+/// ```
+/// # use convzoo::ops::ReceptiveField;
+/// let two_3x3 = ReceptiveField::INPUT.after(3, 1, 1, 1).after(3, 1, 1, 1);
+/// assert_eq!(two_3x3.size, 5); // VGG's argument for small kernels
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReceptiveField {
+    /// Input pixels seen by one unit.
+    pub size: usize,
+    /// Input pixels between neighbouring units.
+    pub stride: usize,
+    /// The centre of the first unit's field, in pixels; pixel 0 has its centre at 0.
+    pub start: f64,
+}
+
+impl ReceptiveField {
+    /// A pixel sees itself.
+    pub const INPUT: Self = ReceptiveField { size: 1, stride: 1, start: 0.0 };
+
+    /// The field after one more window layer.
+    pub fn after(self, kernel: usize, stride: usize, padding: usize, dilation: usize) -> Self {
+        let reach = dilation * kernel.saturating_sub(1);
+        ReceptiveField {
+            size: self.size + reach * self.stride,
+            stride: self.stride * stride,
+            start: self.start + (reach as f64 / 2.0 - padding as f64) * self.stride as f64,
+        }
+    }
+}

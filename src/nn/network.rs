@@ -1,0 +1,82 @@
+//! A tree with weights: what is trained and what predicts.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::forward::Pass;
+use super::{Init, Layer, Mode, Output, Params};
+use crate::Result;
+
+/// An architecture with its parameters.
+#[derive(Clone, Debug)]
+pub struct Network {
+    layers: Layer,
+    params: Params,
+}
+
+impl Network {
+    /// A network with fresh weights drawn from `seed`.
+    ///
+    /// # Errors
+    /// Where the device cannot hold its parameters.
+    pub fn new(
+        layers: Layer,
+        init: &Init,
+        seed: u64,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let params = Params::new(&layers, init, seed, dtype, device)?;
+        Ok(Network { layers, params })
+    }
+
+    /// The architecture.
+    pub fn layers(&self) -> &Layer {
+        &self.layers
+    }
+
+    /// The parameters and buffers.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The parameters, to freeze some.
+    pub fn params_mut(&mut self) -> &mut Params {
+        &mut self.params
+    }
+
+    /// Runs pictures [N, C, H, W] through the network.
+    ///
+    /// # Errors
+    /// Names the layer that its input does not fit.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Output> {
+        Pass::new(&self.params, mode, None).run(&self.layers, x)
+    }
+
+    /// Logits [N, classes] in evaluation mode, without a graph.
+    ///
+    /// # Errors
+    /// Names the layer that its input does not fit.
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.forward(x, Mode::Eval)?.logits)
+    }
+
+    /// [`Network::forward`], showing every layer's output under its full name as it goes.
+    ///
+    /// # Errors
+    /// Names the layer that its input does not fit.
+    pub fn forward_watched(
+        &self,
+        x: &Tensor,
+        mode: Mode,
+        watch: &mut dyn FnMut(&str, &Tensor),
+    ) -> Result<Output> {
+        Pass::new(&self.params, mode, Some(watch)).run(&self.layers, x)
+    }
+}
+
+/// So that a network fits wherever candle takes a module: evaluation mode.
+impl candle_core::Module for Network {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(self.logits(x)?)
+    }
+}

@@ -1,79 +1,138 @@
-//! Data sets.
+//! Data sets, decoding, transforms, and the loader.
+//!
+//! [`open`] finds a [`Dataset`]: two or three [`Source`]s of labelled pictures and what there is to
+//! know about them. A [`Pipeline`] says what is done to a picture before a network sees it. A
+//! [`Loader`] reads a source through a pipeline, on threads of its own, and gives batches of
+//! tensors.
+//!
+//! ```no_run
+//! use convzoo::data::{self, DataRequest, Loader, LoaderOptions};
+//! # fn main() -> convzoo::Result<()> {
+//! let dataset = data::open(&DataRequest::new("cats-dogs"))?;
+//! dataset.notes.iter().for_each(|note| println!("{note}"));
+//! let pipeline = dataset.train_pipeline(96, 3)?;
+//! let options = LoaderOptions { shuffle: true, seed: 42, ..Default::default() };
+//! let loader = Loader::new(dataset.train.clone(), pipeline, options)?;
+//! for batch in loader.epoch(0, 0) {
+//!     println!("{:?}", batch?.images.shape()); // [32, 3, 96, 96]
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
+mod cats_dogs;
+mod decode;
+pub mod drawn;
+mod folder;
+pub mod hub;
+mod loader;
+mod mnist;
+mod open;
+mod picture;
+mod resize;
+mod source;
+mod transform;
+
+use std::fmt;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use decode::{Limits, decode, decode_file};
+pub use folder::Files;
+pub use loader::{Batch, Epoch, Loader, LoaderOptions, OnBad};
+pub use mnist::Digits;
+pub use open::{DATASETS, DEFAULT_VAL_SPLIT, DRAWN_PICTURES, DataRequest, open};
+pub use picture::Picture;
+pub use resize::Filter;
+pub use source::{Source, Subset, identity};
+pub use transform::{Pipeline, Step};
 
 use crate::error::Result;
 
-pub mod drawn;
-pub mod hub;
-
-/// A decoded picture.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
-    /// Pixels in a row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Bytes a pixel: 1 is grey, 3 is RGB.
-    pub channels: usize,
-    /// Rows from the top, pixels from the left, channels innermost.
-    pub pixels: Vec<u8>,
-}
-
-/// Where pictures come from, one by one.
-pub trait Source: Send + Sync {
-    /// Number of pictures.
-    fn len(&self) -> usize;
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// The class of picture `index`.
-    fn label(&self, index: usize) -> u32;
-    /// What to call picture `index` in a message.
-    fn name(&self, index: usize) -> String;
-    /// Picture `index`, decoded.
-    fn picture(&self, index: usize) -> Result<Picture>;
-}
-
-/// What kind of pictures a data set holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What kind of pictures a data set has; every table and plot says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DataKind {
-    /// Photographs.
+    /// Photographs of cats and dogs.
     Photographs,
-    /// Drawn by the program itself.
+    /// Drawn by the program itself; never to pass for photographs.
     Drawn,
     /// Handwritten digits.
     Digits,
-    /// Pictures of the user's own.
+    /// Pictures of the user's, of whatever kind.
     Pictures,
 }
 
-/// Training and validation pictures with what is known of them.
+impl fmt::Display for DataKind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            DataKind::Photographs => "photographs",
+            DataKind::Drawn => "drawn",
+            DataKind::Digits => "digits",
+            DataKind::Pictures => "pictures",
+        })
+    }
+}
+
+/// Labelled pictures, in parts, and what there is to know about them.
 #[derive(Clone)]
 pub struct Dataset {
-    /// As in `--dataset`.
+    /// Its name, as in the run folder's name.
     pub name: String,
-    /// What kind of pictures.
+    /// What kind of pictures it has.
     pub kind: DataKind,
-    /// Class names by label.
+    /// The classes' names, by label.
     pub classes: Vec<String>,
-    /// Channels of each picture.
+    /// Channels its pictures have by nature: 1 or 3.
     pub channels: usize,
-    /// Mean of each channel, of values in 0..=1.
+    /// Mean of each channel, of samples from 0 to 1.
     pub mean: Vec<f32>,
     /// Standard deviation of each channel.
     pub std: Vec<f32>,
-    /// Where it was found.
+    /// Where it came from, for people.
     pub origin: String,
-    /// What tells it from any other.
+    /// A hash over names, sizes, labels and parts: it changes when the data does.
     pub identity: String,
-    /// Pictures to train on.
+    /// The pictures to train on.
     pub train: Arc<dyn Source>,
-    /// Pictures to evaluate on.
+    /// The pictures to choose by.
     pub val: Arc<dyn Source>,
-    /// Pictures to test on at the very end.
+    /// Pictures to test on in the end, where there is a third part.
     pub test: Option<Arc<dyn Source>>,
-    /// What a user should know.
+    /// What the user should be told, before anything else.
     pub notes: Vec<String>,
+}
+
+impl Dataset {
+    /// [`Pipeline::train`] for its pictures.
+    ///
+    /// # Errors
+    /// A size or number of channels out of range.
+    pub fn train_pipeline(&self, size: usize, channels: usize) -> Result<Pipeline> {
+        Pipeline::train(self.kind, size, channels, &self.mean, &self.std)
+    }
+
+    /// [`Pipeline::eval`] for its pictures.
+    ///
+    /// # Errors
+    /// A size or number of channels out of range.
+    pub fn eval_pipeline(&self, size: usize, channels: usize) -> Result<Pipeline> {
+        Pipeline::eval(self.kind, size, channels, &self.mean, &self.std)
+    }
+}
+
+impl fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Dataset")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("classes", &self.classes)
+            .field("origin", &self.origin)
+            .field("identity", &self.identity)
+            .field("train", &self.train.len())
+            .field("val", &self.val.len())
+            .field("test", &self.test.as_ref().map(|test| test.len()))
+            .finish_non_exhaustive()
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// `Result` with convzoo's [`enum@Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong, each variant naming the thing it concerns.
 #[derive(Debug, thiserror::Error)]

@@ -3,8 +3,11 @@
 pub mod data;
 pub mod error;
 mod files;
+#[path = "../models/mod.rs"]
+pub mod models;
+pub mod nn;
 pub mod ops;
-
 pub mod rng;
+pub mod weights;
 
 pub use error::{Error, Result};

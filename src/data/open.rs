@@ -255,6 +255,11 @@ fn drawn_sample(request: &DataRequest, notes: Vec<String>) -> Dataset {
         DRAWN_PICTURES.map(|count| request.limit.map_or(count, |limit| limit.min(count)));
     let mut dataset = drawn::cats_dogs(request.seed, train, val);
     dataset.notes.splice(0..0, notes);
+    if request.val_split.is_some() {
+        dataset
+            .notes
+            .push("the drawn sample has a validation part; --val-split is not used".into());
+    }
     dataset
 }
 
@@ -290,4 +295,70 @@ fn open_mnist(
         test: None,
     };
     finish(request, found, Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request that finds nothing on this machine.
+    fn nowhere(dataset: &str) -> (tempfile::TempDir, DataRequest) {
+        let empty = tempfile::tempdir().unwrap();
+        let mut request = DataRequest::new(dataset);
+        request.data_root = Some(empty.path().to_path_buf());
+        request.cache = Some(empty.path().join("cache"));
+        request.limit = Some(4);
+        (empty, request)
+    }
+
+    fn no_network(_: &Path) -> Result<PathBuf> {
+        Err(Error::dataset("microsoft/cats_vs_dogs", "connection refused"))
+    }
+
+    #[test]
+    fn without_photographs_the_drawn_sample_says_why_and_what_to_do() {
+        let (_empty, request) = nowhere("cats-dogs");
+        let dataset = open_with(&request, no_network, no_network).unwrap();
+        assert_eq!((dataset.kind, dataset.name.as_str()), (DataKind::Drawn, "cats-dogs-drawn"));
+        let note = &dataset.notes[0];
+        for text in ["connection refused", "DRAWN", "--data-dir", "CONVZOO_DATA", "HF_ENDPOINT"] {
+            assert!(note.contains(text), "{text} is missing in: {note}");
+        }
+    }
+
+    #[test]
+    fn without_fallback_it_is_an_error_with_the_same_advice() {
+        let (_empty, mut request) = nowhere("cats-dogs");
+        request.fallback = false;
+        let text = open_with(&request, no_network, no_network).unwrap_err().to_string();
+        for part in ["connection refused", "--data-dir", "CONVZOO_DATA", "HF_ENDPOINT"] {
+            assert!(text.contains(part), "{part} is missing in: {text}");
+        }
+        let (_empty, request) = nowhere("mnist");
+        let text = open_with(&request, no_network, no_network).unwrap_err().to_string();
+        assert!(text.contains("connection refused") && text.contains("t10k-labels"), "{text}");
+    }
+
+    #[test]
+    fn a_data_folder_that_cannot_be_used_is_mentioned() {
+        let (root, request) = nowhere("cats-dogs");
+        std::fs::create_dir(root.path().join("cats-dogs")).unwrap();
+        let dataset = open_with(&request, no_network, no_network).unwrap();
+        assert!(dataset.notes[0].starts_with("not used: "), "{:?}", dataset.notes);
+        assert!(dataset.notes[1].contains("DRAWN"));
+    }
+
+    #[test]
+    fn a_download_is_used() {
+        let (root, request) = nowhere("cats-dogs");
+        for name in ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/2.jpg"] {
+            let path = root.path().join("cache/photos").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "unread").unwrap();
+        }
+        let download = |cache: &Path| Ok(cache.join("photos"));
+        let dataset = open_with(&request, download, no_network).unwrap();
+        assert_eq!((dataset.kind, dataset.train.len()), (DataKind::Photographs, 2));
+        assert!(dataset.notes.is_empty());
+    }
 }

@@ -610,3 +610,92 @@ impl fmt::Display for Step {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flat(width: usize, height: usize) -> Picture {
+        Picture::new(width, height, 3, vec![100; width * height * 3]).unwrap()
+    }
+
+    #[test]
+    fn the_longer_side_is_cut_not_rounded() {
+        assert_eq!(shorter_side(113, 75, 64), (96, 64));
+        assert_eq!(shorter_side(75, 113, 64), (64, 96));
+        assert_eq!(shorter_side(200, 200, 96), (96, 96));
+        assert_eq!(shorter_side(3, 5, 2), (2, 3));
+    }
+
+    #[test]
+    fn the_centre_of_odd_sizes_follows_python_rounding() {
+        let pixels = (0..7 * 4).collect();
+        let picture = Picture::new(7, 4, 1, pixels).unwrap();
+        // (7 - 4) / 2 = 1.5 goes to 2, (7 - 2) / 2 = 2.5 to 2.
+        let crop = |size| centre_crop(Cow::Borrowed(&picture), size).into_owned();
+        assert_eq!(crop(4).pixels[..4], [2, 3, 4, 5]);
+        assert_eq!(crop(2).pixels, [9, 10, 16, 17]);
+        // Smaller than the crop: two rows more, above and below.
+        let larger = crop(6);
+        assert_eq!(larger.pixels[..6], [0; 6]);
+        assert_eq!(larger.pixels[6..12], [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn random_parts_keep_to_area_and_proportions() {
+        let (picture, mut rng) = (flat(170, 128), Rng::new(1));
+        let mut share_seen = [f64::INFINITY, 0.0];
+        for _ in 0..2000 {
+            let [left, top, w, h] = random_part(&picture, [0.35, 1.0], [0.75, 4.0 / 3.0], &mut rng);
+            assert!(left + w <= 170 && top + h <= 128);
+            let (share, ratio) = ((w * h) as f64 / (170.0 * 128.0), w as f64 / h as f64);
+            assert!(share > 0.34 && (0.73..1.36).contains(&ratio), "{share} {ratio}");
+            share_seen = [share_seen[0].min(share), share_seen[1].max(share)];
+        }
+        assert!(share_seen[0] < 0.38 && share_seen[1] > 0.95, "{share_seen:?}");
+    }
+
+    #[test]
+    fn pictures_without_such_a_part_give_their_middle() {
+        let mut rng = Rng::new(1);
+        let mut part = |w, h| random_part(&flat(w, h), [0.35, 1.0], [0.75, 4.0 / 3.0], &mut rng);
+        assert_eq!(part(300, 10), [143, 0, 13, 10]);
+        assert_eq!(part(10, 300), [0, 143, 10, 13]);
+        assert_eq!(part(1, 1), [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn colours_change_as_pil_changes_them() {
+        let start = Picture::new(2, 1, 3, vec![200, 100, 50, 10, 20, 30]).unwrap();
+        let changed = |change: &dyn Fn(&mut Picture)| {
+            let mut picture = start.clone();
+            change(&mut picture);
+            picture.pixels
+        };
+        assert_eq!(changed(&|p| blend_with(p, 0, 1.5)), [255, 150, 75, 15, 30, 45]);
+        assert_eq!(changed(&|p| blend_with(p, 0, 0.99)), [198, 99, 49, 9, 19, 29]);
+        // Greys 124 and 18: their mean is 71.
+        assert_eq!(mean_grey(&start), 71);
+        assert_eq!(changed(&|p| blend_with(p, 71, 0.0)), [71; 6]);
+        assert_eq!(changed(&|p| saturate(p, 0.0)), [124, 124, 124, 18, 18, 18]);
+        assert_eq!(changed(&|p| saturate(p, 1.0)), start.pixels);
+        assert_eq!(changed(&|p| jitter(p, [0.0; 3], &mut Rng::new(1))), start.pixels);
+    }
+
+    #[test]
+    fn leading_fixed_steps_are_those_before_the_first_random_one() {
+        let kind = super::DataKind::Photographs;
+        let train = Pipeline::train(kind, 96, 3, &[0.5; 3], &[0.5; 3]).unwrap();
+        let eval = Pipeline::eval(kind, 96, 3, &[0.5; 3], &[0.5; 3]).unwrap();
+        assert_eq!((train.fixed_steps(), eval.fixed_steps()), (1, 3));
+    }
+
+    #[test]
+    fn statistics_follow_the_channels() {
+        let [_, normalise] = finish(3, &[0.1307], &[0.3081]).unwrap();
+        assert_eq!(normalise, Step::Normalise { mean: vec![0.1307; 3], std: vec![0.3081; 3] });
+        let [_, normalise] = finish(1, &[0.5; 3], &[0.25; 3]).unwrap();
+        let Step::Normalise { mean, std } = normalise else { panic!("{normalise}") };
+        assert!((mean[0] - 0.5).abs() < 1e-6 && (std[0] - 0.25).abs() < 1e-6);
+    }
+}

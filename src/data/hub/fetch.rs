@@ -1,0 +1,259 @@
+//! One file, whole or not at all: resumed where it broke off, checked, then renamed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use ureq::Agent;
+
+use super::Hub;
+use super::list::{RemoteFile, wait};
+use super::lock::{Lock, beside, create_parent};
+use super::progress::Progress;
+use super::request::{Answer, Failure, cut_off, host};
+use crate::error::{Error, Result};
+
+/// Requests made for one file at most, however much each of them brings.
+const MAX_REQUESTS: usize = 200;
+
+/// A file on its way.
+struct Transfer<'a> {
+    hub: &'a Hub,
+    agent: Agent,
+    url: String,
+    repo: &'a str,
+    file: &'a RemoteFile,
+    part: &'a Path,
+    progress: Progress,
+    /// What the bytes must hash to, once the hub has said.
+    sha256: Option<String>,
+}
+
+impl Hub {
+    /// Downloads `file` of data set `repo` to `target`, unless it is there already.
+    ///
+    /// The bytes go to `target.part`; where that exists, the download goes on from its end. Only
+    /// when size and SHA-256 are right does it get its name.
+    ///
+    /// # Errors
+    /// The hub cannot be reached or refuses; the connection breaks too often; the bytes are wrong,
+    /// which deletes them; the disk is full, which keeps them for another time.
+    pub fn fetch(&self, repo: &str, file: &RemoteFile, target: &Path) -> Result<()> {
+        if is_there(target, file) {
+            return Ok(());
+        }
+        self.must_be_online(repo)?;
+        create_parent(target)?;
+        let _lock = Lock::take(beside(target, ".lock"), &file.path, self.quiet)?;
+        if is_there(target, file) {
+            return Ok(());
+        }
+        let part = beside(target, ".part");
+        let mut have = size_of(&part);
+        // Without a hash nothing could tell that old bytes are of another version.
+        if have > file.size || file.sha256.is_none() {
+            have = 0;
+        }
+        let url = format!("{}/datasets/{repo}/resolve/main/{}", self.endpoint, encoded(&file.path));
+        let progress = Progress::new(&file.path, have, file.size, self.quiet);
+        let (agent, sha256) = (self.agent(), file.sha256.clone());
+        let mut transfer =
+            Transfer { hub: self, agent, url, repo, file, part: &part, progress, sha256 };
+        transfer.run(have)?;
+        fs::rename(&part, target).map_err(|error| Error::file(target, error))?;
+        sync_folder(target)
+    }
+}
+
+impl Transfer<'_> {
+    /// Brings `part`, of which `have` bytes count, to the right size and content.
+    fn run(&mut self, have: u64) -> Result<()> {
+        self.cut_to(have)?;
+        self.complete()?;
+        if have > 0 && self.is_wrong()?.is_some() {
+            let text = format!("{}: what was there is of another version", self.file.path);
+            self.progress.say(&format!("{text}; starting again"));
+            self.cut_to(0)?;
+            self.complete()?;
+        }
+        if let Some(cause) = self.is_wrong()? {
+            let _ = fs::remove_file(self.part);
+            return Err(self.hub.failed(self.repo, format!("{}: {cause}", self.file.path)));
+        }
+        Ok(())
+    }
+
+    /// Makes requests until `part` has all its bytes.
+    fn complete(&mut self) -> Result<()> {
+        let mut failures = 0;
+        let mut pause = self.hub.pause;
+        let mut reached = false;
+        for _ in 0..MAX_REQUESTS {
+            let have = size_of(self.part);
+            if have == self.file.size {
+                return Ok(());
+            }
+            let cause = match self.append(have) {
+                Ok(()) => format!("{} ended the file early", host(&self.url)),
+                Err(Failure::Passing(cause)) => cause,
+                Err(Failure::Unreachable(cause)) if reached => cause,
+                Err(Failure::Unreachable(cause) | Failure::Final(cause)) => {
+                    return Err(self.hub.failed(self.repo, cause));
+                }
+            };
+            let now = size_of(self.part);
+            if now == self.file.size {
+                return Ok(());
+            }
+            reached |= now > 0;
+            failures = if now > have { 1 } else { failures + 1 };
+            if failures >= self.hub.attempts.max(1) {
+                let cause = format!(
+                    "{cause}, {failures} times without getting further; {now} of {} bytes of {} \
+                     are kept, run it again to go on",
+                    self.file.size, self.file.path
+                );
+                return Err(self.hub.failed(self.repo, cause));
+            }
+            self.progress.say(&format!("{cause}; trying again"));
+            pause = wait(if now > have { self.hub.pause } else { pause });
+        }
+        let cause = format!("{} takes more than {MAX_REQUESTS} requests", self.file.path);
+        Err(self.hub.failed(self.repo, cause))
+    }
+
+    /// One request for what is missing, written behind the `have` bytes that are there.
+    fn append(&mut self, have: u64) -> Result<(), Failure> {
+        let mut answer = self.hub.get(&self.agent, &self.url, have)?;
+        self.sha256 = self.sha256.take().or_else(|| answer.sha256.clone());
+        let from = match answer.response.status().as_u16() {
+            200 => 0,
+            206 if continues(&answer, have, self.file.size) => have,
+            status => {
+                self.cut_to(0).map_err(|error| Failure::Final(error.to_string()))?;
+                let host = host(&self.url);
+                let cause = format!("{host} gave another range than asked for (HTTP {status})");
+                return Err(Failure::Passing(cause));
+            }
+        };
+        let unwritable =
+            |error| Failure::Final(format!("{} cannot be written: {error}", self.part.display()));
+        let mut out = OpenOptions::new().write(true).open(self.part).map_err(unwritable)?;
+        out.set_len(from).map_err(unwritable)?;
+        out.seek(SeekFrom::Start(from)).map_err(unwritable)?;
+        let body = answer.response.body_mut().with_config().limit(u64::MAX).reader();
+        // One byte more than expected is enough to know that it is too long.
+        let mut body = body.take(self.file.size - from + 1);
+        let mut buffer = vec![0; 1 << 16];
+        let mut at = from;
+        loop {
+            let count = match body.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(cut_off(&host(&self.url), error)),
+            };
+            out.write_all(&buffer[..count]).map_err(unwritable)?;
+            at += count as u64;
+            self.progress.at(at);
+        }
+        if at > self.file.size {
+            out.set_len(0).map_err(unwritable)?;
+            let (path, size) = (&self.file.path, self.file.size);
+            return Err(Failure::Final(format!("{path} is longer than the {size} bytes listed")));
+        }
+        out.sync_all().map_err(unwritable)
+    }
+
+    /// What is wrong with the finished `part`, if anything.
+    fn is_wrong(&self) -> Result<Option<String>> {
+        let Some(expected) = &self.sha256 else { return Ok(None) };
+        let found = hash(self.part).map_err(|error| Error::file(self.part, error))?;
+        Ok((found != *expected).then(|| {
+            format!("its SHA-256 is {found}, expected {expected}; it was deleted, try again later")
+        }))
+    }
+
+    /// Makes `part` if need be, and keeps `size` bytes of it.
+    fn cut_to(&self, size: u64) -> Result<()> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.part);
+        let cut = file.and_then(|file| file.set_len(size));
+        cut.map_err(|error| Error::file(self.part, error))
+    }
+}
+
+/// Whether an answer of status 206 is the rest of the file, from `have` on.
+fn continues(answer: &Answer, have: u64, size: u64) -> bool {
+    let range = answer.header("content-range").and_then(|text| text.strip_prefix("bytes "));
+    let parts = range.and_then(|range| {
+        let (span, total) = range.split_once('/')?;
+        let (first, _) = span.split_once('-')?;
+        Some((first.parse::<u64>().ok()?, total.to_string()))
+    });
+    parts.is_some_and(|(first, total)| first == have && (total == "*" || total == size.to_string()))
+}
+
+/// Whether `file` was fetched before; its content was checked then.
+fn is_there(target: &Path, file: &RemoteFile) -> bool {
+    fs::metadata(target).is_ok_and(|found| found.is_file() && found.len() == file.size)
+}
+
+fn size_of(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len())
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+fn hash(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A path as part of an address.
+fn encoded(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let encode = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    path.bytes().map(encode).collect()
+}
+
+/// Makes a rename last, where the system can.
+pub(super) fn sync_folder(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(folder) if cfg!(unix) => {
+            let synced = File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| Error::file(folder, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_encoded() {
+        assert_eq!(encoded("data/train-00000.parquet"), "data/train-00000.parquet");
+        assert_eq!(encoded("a b/ü?#%"), "a%20b/%C3%BC%3F%23%25");
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_standard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        fs::write(&path, "abc").unwrap();
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hash(&path).unwrap(), expected);
+    }
+}

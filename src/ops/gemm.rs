@@ -1,0 +1,123 @@
+//! Matrix multiplication on slices: a safe, checked wrapper of the `gemm` crate.
+
+use super::Real;
+
+/// A matrix in a slice: element (r, c) stands at `r * row_stride + c * col_stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct Mat<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, T: Real> Mat<'a, T> {
+    /// A row-major matrix; `data` must hold at least `rows * cols` values.
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Rows of `cols` values that begin `row_stride` apart.
+    ///
+    /// # Panics
+    /// If `data` is too short: the caller is an op that has checked its shapes.
+    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(fits(data.len(), rows, cols, row_stride), "matrix outside its slice");
+        Mat { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transposed matrix, without moving anything.
+    pub fn t(self) -> Self {
+        Mat {
+            data: self.data,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+}
+
+/// A row-major matrix to write to.
+#[derive(Debug)]
+pub struct MatMut<'a, T> {
+    data: &'a mut [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+}
+
+impl<'a, T: Real> MatMut<'a, T> {
+    /// A row-major matrix; `data` must hold at least `rows * cols` values.
+    pub fn new(data: &'a mut [T], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Rows of `cols` values that begin `row_stride` apart.
+    ///
+    /// # Panics
+    /// If `data` is too short or rows overlap.
+    pub fn strided(data: &'a mut [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(fits(data.len(), rows, cols, row_stride), "matrix outside its slice");
+        assert!(rows <= 1 || row_stride >= cols, "rows of a result must not overlap");
+        MatMut { data, rows, cols, row_stride }
+    }
+}
+
+fn fits(len: usize, rows: usize, cols: usize, row_stride: usize) -> bool {
+    rows == 0 || cols == 0 || (rows - 1) * row_stride + cols <= len
+}
+
+/// `c = a·b`, or `c += a·b` where `add`; on the calling thread, so the same bits every time.
+///
+/// # Panics
+/// If the shapes do not match.
+pub fn gemm<T: Real>(a: Mat<'_, T>, b: Mat<'_, T>, c: MatMut<'_, T>, add: bool) {
+    assert!(a.cols == b.rows && a.rows == c.rows && b.cols == c.cols, "gemm shapes do not match");
+    if c.rows == 0 || c.cols == 0 {
+        return;
+    }
+    // SAFETY: `Mat` and `MatMut` hold slices that contain every element they address (checked when
+    // made), the result is borrowed exclusively and its rows do not overlap, and the shapes match.
+    unsafe {
+        gemm::gemm(
+            c.rows,
+            c.cols,
+            a.cols,
+            c.data.as_mut_ptr(),
+            1,
+            c.row_stride as isize,
+            add,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            T::one(),
+            T::one(),
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiplies_strided_and_transposed() {
+        let a = [1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0]; // 2x3
+        let b = [1.0f64, 0.0, 9.0, 0.0, 1.0, 9.0, 1.0, 1.0, 9.0]; // 3x2 in rows of 3
+        let mut c = [10.0; 4];
+        gemm(Mat::new(&a, 2, 3), Mat::strided(&b, 3, 2, 3), MatMut::new(&mut c, 2, 2), true);
+        assert_eq!(c, [14.0, 15.0, 20.0, 21.0]);
+        let mut d = [0.0; 9];
+        gemm(Mat::new(&a, 2, 3).t(), Mat::new(&a, 2, 3), MatMut::new(&mut d, 3, 3), false);
+        assert_eq!(d, [17.0, 22.0, 27.0, 22.0, 29.0, 36.0, 27.0, 36.0, 45.0]);
+    }
+}

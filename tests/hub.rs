@@ -1,0 +1,673 @@
+//! Downloads, from a server of the tests' own on the loopback device.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Cursor, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use convzoo::data::hub::{Hub, RemoteFile};
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use sha2::{Digest, Sha256};
+
+/// What the server does with one path.
+#[derive(Clone)]
+enum Reply {
+    /// The bytes, or the range asked for.
+    Bytes(Vec<u8>),
+    /// The bytes, whatever range is asked for.
+    NoRange(Vec<u8>),
+    /// Each answer ends after this many bytes of what it announced.
+    Cut(Vec<u8>, usize),
+    /// The first answer ends after this many bytes; later ones are whole and know no range.
+    CutNoRange(Vec<u8>, usize),
+    /// Announces the bytes, sends this many, then nothing more.
+    Stall(Vec<u8>, usize),
+    /// Redirects elsewhere, giving the hash as the hub does.
+    Redirect(String, Option<String>),
+    /// A bare status.
+    Status(u16),
+    /// This many times a bare status, then the bytes.
+    Busy(u16, usize, Vec<u8>),
+}
+
+/// A request as it came in: path, range, authorisation.
+#[derive(Clone, Debug)]
+struct Asked {
+    path: String,
+    range: Option<usize>,
+    token: Option<String>,
+}
+
+struct Server {
+    endpoint: String,
+    replies: Arc<Mutex<HashMap<String, Reply>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Server {
+    fn start() -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let server = Server { endpoint, replies: Arc::default(), asked: Arc::default() };
+        let (replies, asked) = (server.replies.clone(), server.asked.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (replies, asked) = (replies.clone(), asked.clone());
+                // A client that hangs up early is part of the tests.
+                thread::spawn(move || answer(stream, &replies, &asked));
+            }
+        });
+        server
+    }
+
+    fn on(&self, path: &str, reply: Reply) {
+        self.replies.lock().unwrap().insert(path.to_string(), reply);
+    }
+
+    fn asked_for(&self, path: &str) -> Vec<Asked> {
+        let all = self.asked.lock().unwrap();
+        all.iter().filter(|asked| asked.path.split('?').next() == Some(path)).cloned().collect()
+    }
+
+    /// A client without patience.
+    fn hub(&self) -> Hub {
+        Hub {
+            endpoint: self.endpoint.clone(),
+            stall_timeout: Duration::from_millis(300),
+            connect_timeout: Duration::from_secs(2),
+            attempts: 3,
+            pause: Duration::from_millis(1),
+            quiet: true,
+            ..Hub::default()
+        }
+    }
+
+    /// Offers `files` as the data set `repo`, each with its size and hash in the list.
+    fn offer(&self, repo: &str, files: &[(&str, &[u8])]) {
+        let entries: Vec<serde_json::Value> = files
+            .iter()
+            .map(|(path, bytes)| {
+                let size = bytes.len();
+                serde_json::json!({"type": "file", "path": path, "size": size, "oid": "0",
+                    "lfs": {"oid": sha256(bytes), "size": size, "pointerSize": 134}})
+            })
+            .collect();
+        let list = serde_json::to_vec(&entries).unwrap();
+        self.on(&format!("/api/datasets/{repo}/tree/main"), Reply::Bytes(list));
+        for (path, bytes) in files {
+            self.on(&resolve(repo, path), Reply::Bytes(bytes.to_vec()));
+        }
+    }
+}
+
+fn resolve(repo: &str, path: &str) -> String {
+    format!("/datasets/{repo}/resolve/main/{path}")
+}
+
+fn answer(
+    mut stream: TcpStream,
+    replies: &Mutex<HashMap<String, Reply>>,
+    asked: &Mutex<Vec<Asked>>,
+) -> Option<()> {
+    let request = read_request(&stream)?;
+    asked.lock().unwrap().push(request.clone());
+    let path = request.path.split('?').next()?.to_string();
+    let reply = replies.lock().unwrap().get(&path).cloned().unwrap_or(Reply::Status(404));
+    let from = request.range.unwrap_or(0);
+    match reply {
+        Reply::Bytes(bytes) => send(&mut stream, &bytes, from, usize::MAX),
+        Reply::NoRange(bytes) => send(&mut stream, &bytes, 0, usize::MAX),
+        Reply::Cut(bytes, most) => send(&mut stream, &bytes, from, most),
+        Reply::CutNoRange(bytes, most) => {
+            replies.lock().unwrap().insert(path, Reply::NoRange(bytes.clone()));
+            send(&mut stream, &bytes, 0, most)
+        }
+        Reply::Stall(bytes, most) => {
+            send(&mut stream, &bytes, from, most)?;
+            thread::sleep(Duration::from_secs(3));
+            Some(())
+        }
+        Reply::Redirect(to, hash) => {
+            let hash = hash.map_or(String::new(), |hash| format!("X-Linked-Etag: \"{hash}\"\r\n"));
+            head(&mut stream, 302, &format!("Location: {to}\r\n{hash}Content-Length: 0\r\n"))
+        }
+        Reply::Status(status) => head(&mut stream, status, "Content-Length: 0\r\n"),
+        Reply::Busy(_, 0, bytes) => send(&mut stream, &bytes, from, usize::MAX),
+        Reply::Busy(status, times, bytes) => {
+            replies.lock().unwrap().insert(path, Reply::Busy(status, times - 1, bytes));
+            head(&mut stream, status, "Content-Length: 0\r\n")
+        }
+    }
+}
+
+fn read_request(stream: &TcpStream) -> Option<Asked> {
+    let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
+    let first = lines.next()?.ok()?;
+    let mut request =
+        Asked { path: first.split(' ').nth(1)?.to_string(), range: None, token: None };
+    for line in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ")?;
+        match name.to_lowercase().as_str() {
+            "range" => {
+                request.range = value.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok();
+            }
+            "authorization" => request.token = Some(value.to_string()),
+            _ => {}
+        }
+    }
+    Some(request)
+}
+
+fn head(stream: &mut TcpStream, status: u16, headers: &str) -> Option<()> {
+    write!(stream, "HTTP/1.1 {status} Whatever\r\nConnection: close\r\n{headers}\r\n").ok()
+}
+
+/// Announces everything from `from` on, and sends at most `most` bytes of it.
+fn send(stream: &mut TcpStream, bytes: &[u8], from: usize, most: usize) -> Option<()> {
+    let rest = bytes.get(from..)?;
+    let length = format!("Content-Length: {}\r\n", rest.len());
+    if from == 0 {
+        head(stream, 200, &length)?;
+    } else {
+        let (last, total) = (bytes.len() - 1, bytes.len());
+        let range = format!("Content-Range: bytes {from}-{last}/{total}\r\n");
+        head(stream, 206, &(length + &range))?;
+    }
+    stream.write_all(&rest[..most.min(rest.len())]).ok()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Bytes that differ from place to place.
+fn noise(size: usize) -> Vec<u8> {
+    (0..size).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+fn listed(path: &str, bytes: &[u8]) -> RemoteFile {
+    let (size, sha256) = (bytes.len() as u64, Some(sha256(bytes)));
+    RemoteFile { path: path.to_string(), size, sha256 }
+}
+
+/// Names in a folder, without the lock files.
+fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| !name.ends_with(".lock")).collect();
+    names.sort();
+    names
+}
+
+/// Fetches `bytes` as file "f" of data set "o/d", which the server answers with `reply`; returns
+/// the server, what came of it and the folder.
+fn fetch(bytes: &[u8], reply: Reply) -> (Server, convzoo::Result<()>, tempfile::TempDir) {
+    let server = Server::start();
+    server.on(&resolve("o/d", "f"), reply);
+    let folder = tempfile::tempdir().unwrap();
+    let done = server.hub().fetch("o/d", &listed("f", bytes), &folder.path().join("f"));
+    (server, done, folder)
+}
+
+/// As [`fetch`], where all must go well; returns the ranges that were asked for.
+fn fetch_well(bytes: &[u8], reply: Reply) -> Vec<Option<usize>> {
+    let (server, done, folder) = fetch(bytes, reply);
+    done.unwrap();
+    assert_eq!(fs::read(folder.path().join("f")).unwrap(), bytes);
+    assert_eq!(names(folder.path()), ["f"]);
+    server.asked_for(&resolve("o/d", "f")).iter().map(|asked| asked.range).collect()
+}
+
+/// As [`fetch`], where it must fail; returns the error and the names left behind.
+fn fetch_badly(bytes: &[u8], reply: Reply) -> (String, Vec<String>) {
+    let (_server, done, folder) = fetch(bytes, reply);
+    let error = done.unwrap_err().to_string();
+    assert!(!error.contains('\n'), "{error}");
+    assert!(error.contains("o/d"), "{error}");
+    (error, names(folder.path()))
+}
+
+#[test]
+fn a_file_arrives_whole() {
+    let bytes = noise(300_000);
+    assert_eq!(fetch_well(&bytes, Reply::Bytes(bytes.clone())), [None]);
+    assert_eq!(fetch_well(&[], Reply::Bytes(Vec::new())), []);
+}
+
+#[test]
+fn a_file_that_is_there_is_not_asked_for() {
+    let bytes = noise(1000);
+    let (server, done, folder) = fetch(&bytes, Reply::Bytes(bytes.clone()));
+    done.unwrap();
+    let target = folder.path().join("f");
+    server.hub().fetch("o/d", &listed("f", &bytes), &target).unwrap();
+    let offline = Hub { offline: true, ..server.hub() };
+    offline.fetch("o/d", &listed("f", &bytes), &target).unwrap();
+    assert_eq!(server.asked_for(&resolve("o/d", "f")).len(), 1);
+}
+
+#[test]
+fn a_cut_off_body_is_resumed() {
+    let bytes = noise(250_000);
+    let ranges = fetch_well(&bytes, Reply::Cut(bytes.clone(), 100_000));
+    assert_eq!(ranges, [None, Some(100_000), Some(200_000)]);
+}
+
+#[test]
+fn an_earlier_run_is_resumed() {
+    let bytes = noise(250_000);
+    let server = Server::start();
+    server.on(&resolve("o/d", "f"), Reply::Bytes(bytes.clone()));
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("f.part"), &bytes[..70_000]).unwrap();
+    let target = folder.path().join("f");
+    server.hub().fetch("o/d", &listed("f", &bytes), &target).unwrap();
+    assert_eq!(fs::read(target).unwrap(), bytes);
+    assert_eq!(server.asked_for(&resolve("o/d", "f"))[0].range, Some(70_000));
+}
+
+#[test]
+fn an_earlier_run_of_another_version_is_not_trusted() {
+    let bytes = noise(250_000);
+    let whole: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+    for old in [&whole[..70_000], &whole[..], &noise(300_000)] {
+        let server = Server::start();
+        server.on(&resolve("o/d", "f"), Reply::Bytes(bytes.clone()));
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("f.part"), old).unwrap();
+        let target = folder.path().join("f");
+        server.hub().fetch("o/d", &listed("f", &bytes), &target).unwrap();
+        assert_eq!(fs::read(target).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_server_that_ignores_ranges_sends_it_all_again() {
+    let bytes = noise(250_000);
+    let ranges = fetch_well(&bytes, Reply::CutNoRange(bytes.clone(), 100_000));
+    assert_eq!(ranges, [None, Some(100_000)]);
+}
+
+#[test]
+fn a_busy_server_is_asked_again() {
+    let bytes = noise(1000);
+    assert_eq!(fetch_well(&bytes, Reply::Busy(503, 2, bytes.clone())).len(), 3);
+    let (error, left) = fetch_badly(&bytes, Reply::Status(503));
+    assert!(error.contains("HTTP 503") && error.contains("3 times"), "{error}");
+    assert_eq!(left, ["f.part"]);
+}
+
+#[test]
+fn what_does_not_exist_or_is_refused_is_said_at_once() {
+    let (error, _) = fetch_badly(b"abc", Reply::Status(404));
+    assert!(error.contains("does not exist (HTTP 404)"), "{error}");
+    let (error, _) = fetch_badly(b"abc", Reply::Status(401));
+    assert!(error.contains("HTTP 401") && error.contains("HF_TOKEN"), "{error}");
+    let (server, done, _folder) = fetch(b"abc", Reply::Status(404));
+    assert!(done.is_err());
+    assert_eq!(server.asked_for(&resolve("o/d", "f")).len(), 1);
+}
+
+#[test]
+fn wrong_bytes_are_deleted() {
+    let bytes = noise(1000);
+    let wrong: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+    let (error, left) = fetch_badly(&bytes, Reply::Bytes(wrong.clone()));
+    assert!(error.contains(&sha256(&bytes)) && error.contains(&sha256(&wrong)), "{error}");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_file_longer_than_listed_is_an_error() {
+    let (error, left) = fetch_badly(&noise(1000), Reply::Bytes(noise(1001)));
+    assert!(error.contains("longer than the 1000 bytes"), "{error}");
+    assert_eq!(left, ["f.part"]);
+}
+
+#[test]
+fn a_shorter_file_is_never_taken_for_whole() {
+    let (error, left) = fetch_badly(&noise(1000), Reply::NoRange(noise(900)));
+    assert!(error.contains("900 of 1000 bytes"), "{error}");
+    assert_eq!(left, ["f.part"]);
+}
+
+#[test]
+fn a_stalled_server_is_given_up_and_what_came_is_kept() {
+    let bytes = noise(100_000);
+    let start = Instant::now();
+    let (error, left) = fetch_badly(&bytes, Reply::Stall(bytes.clone(), 0));
+    assert!(error.contains("stopped"), "{error}");
+    assert_eq!(left, ["f.part"]);
+    let (_server, done, folder) = fetch(&bytes, Reply::Stall(bytes.clone(), 60_000));
+    // The first answer brings 60,000 bytes, the second the rest.
+    done.unwrap();
+    assert_eq!(fs::read(folder.path().join("f")).unwrap(), bytes);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn redirects_are_followed_and_the_token_stays_home() {
+    let bytes = noise(1000);
+    let (home, store) = (Server::start(), Server::start());
+    home.on(&resolve("o/d", "f"), Reply::Redirect("/moved/f".to_string(), None));
+    home.on("/moved/f", Reply::Redirect(format!("{}/blob?signed", store.endpoint), None));
+    store.on("/blob", Reply::Cut(bytes.clone(), 600));
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub { token: Some("secret".to_string()), ..home.hub() };
+    hub.fetch("o/d", &listed("f", &bytes), &folder.path().join("f")).unwrap();
+    let token = |asked: &Asked| asked.token.clone();
+    let bearer = Some("Bearer secret".to_string());
+    let at_home = [home.asked_for(&resolve("o/d", "f")), home.asked_for("/moved/f")].concat();
+    assert_eq!(at_home.len(), 4);
+    assert!(at_home.iter().all(|asked| token(asked) == bearer));
+    let at_store = store.asked_for("/blob");
+    assert_eq!(at_store.iter().map(|asked| asked.range).collect::<Vec<_>>(), [None, Some(600)]);
+    assert!(at_store.iter().all(|asked| asked.token.is_none()));
+}
+
+#[test]
+fn redirects_in_a_circle_end() {
+    let to = Reply::Redirect(resolve("o/d", "f"), None);
+    let (error, _) = fetch_badly(b"abc", to);
+    assert!(error.contains("redirects more than"), "{error}");
+}
+
+#[test]
+fn the_hash_may_come_with_the_redirect() {
+    let bytes = noise(1000);
+    let try_with = |hash: String| {
+        let server = Server::start();
+        server.on(&resolve("o/d", "f"), Reply::Redirect("/blob".to_string(), Some(hash)));
+        server.on("/blob", Reply::Bytes(bytes.clone()));
+        let folder = tempfile::tempdir().unwrap();
+        let file = RemoteFile { sha256: None, ..listed("f", &bytes) };
+        server.hub().fetch("o/d", &file, &folder.path().join("f"))
+    };
+    try_with(sha256(&bytes)).unwrap();
+    let error = try_with(sha256(b"other")).unwrap_err().to_string();
+    assert!(error.contains("SHA-256"), "{error}");
+}
+
+#[test]
+fn two_at_once_download_once() {
+    let bytes = noise(500_000);
+    let server = Server::start();
+    server.on(&resolve("o/d", "f"), Reply::Cut(bytes.clone(), 200_000));
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("f");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| server.hub().fetch("o/d", &listed("f", &bytes), &target).unwrap());
+        }
+    });
+    assert_eq!(fs::read(&target).unwrap(), bytes);
+    assert_eq!(server.asked_for(&resolve("o/d", "f")).len(), 3);
+    assert_eq!(names(folder.path()), ["f"]);
+}
+
+#[test]
+fn no_server_is_said_in_one_line_and_soon() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let hub = Hub { endpoint, quiet: true, ..Hub::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let error = hub.cats_vs_dogs(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("cannot be reached") && !error.contains('\n'), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let hub = Hub { endpoint: "http://no-such-host.invalid".to_string(), ..hub };
+    let error = hub.mnist(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("no-such-host.invalid") && !error.contains('\n'), "{error}");
+    assert!(!folder.path().join("mnist").exists());
+}
+
+#[test]
+fn offline_makes_no_request() {
+    let server = Server::start();
+    let hub = Hub { offline: true, ..server.hub() };
+    let folder = tempfile::tempdir().unwrap();
+    let error = hub.cats_vs_dogs(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
+    assert!(server.asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn lists_that_are_none_are_errors() {
+    let server = Server::start();
+    let path = "/api/datasets/o/d/tree/main";
+    for (reply, expected) in [
+        (Reply::Bytes(b"<html>".to_vec()), "list of files"),
+        (Reply::Status(404), "does not exist"),
+        (Reply::Status(500), "HTTP 500"),
+    ] {
+        server.on(path, reply);
+        let error = server.hub().files("o/d").unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+    }
+    server.on(path, Reply::Busy(502, 1, b"[]".to_vec()));
+    assert_eq!(server.hub().files("o/d").unwrap(), []);
+}
+
+/// A parquet file as the hub has them; a picture of `None` is a null.
+fn table(label_name: &str, rows: &[(Option<&[u8]>, i64)]) -> Vec<u8> {
+    let schema = format!(
+        "message schema {{ optional group image {{ optional binary bytes; \
+         optional binary path (UTF8); }} optional int64 {label_name}; }}"
+    );
+    let schema = Arc::new(parse_message_type(&schema).unwrap());
+    let properties = parquet::file::properties::WriterProperties::builder()
+        .set_compression(parquet::basic::Compression::SNAPPY);
+    let mut out = Vec::new();
+    let mut writer =
+        SerializedFileWriter::new(&mut out, schema, Arc::new(properties.build())).unwrap();
+    // Two row groups, so that their seam is tried too.
+    for rows in rows.chunks(rows.len().div_ceil(2).max(1)) {
+        let mut group = writer.next_row_group().unwrap();
+        let pictures: Vec<ByteArray> =
+            rows.iter().filter_map(|row| row.0).map(|bytes| bytes.to_vec().into()).collect();
+        let levels: Vec<i16> = rows.iter().map(|row| if row.0.is_some() { 2 } else { 1 }).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&pictures, Some(&levels), None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let no_path = vec![1; rows.len()];
+        column.typed::<ByteArrayType>().write_batch(&[], Some(&no_path), None).unwrap();
+        column.close().unwrap();
+        let labels: Vec<i64> = rows.iter().map(|row| row.1).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        let levels = vec![1; rows.len()];
+        column.typed::<Int64Type>().write_batch(&labels, Some(&levels), None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+    out
+}
+
+const CATS: &str = "microsoft/cats_vs_dogs";
+
+#[test]
+fn photographs_are_unpacked_unchanged() {
+    let pictures: Vec<Vec<u8>> = (0..7).map(|i| noise(1000 + i)).collect();
+    let row = |i: usize| (Some(pictures[i].as_slice()), (i % 2) as i64);
+    let first = table("labels", &[row(0), row(1), (None, 0), row(2)]);
+    let second = table("labels", &[row(3), (Some(b"x"), 7), row(4), row(5), row(6)]);
+    let server = Server::start();
+    let files: [(&str, &[u8]); 3] = [
+        ("README.md", b"text"),
+        ("data/train-00001-of-00002.parquet", &second),
+        ("data/train-00000-of-00002.parquet", &first),
+    ];
+    server.offer(CATS, &files);
+    let cache = tempfile::tempdir().unwrap();
+    let folder = server.hub().cats_vs_dogs(cache.path()).unwrap();
+    assert_eq!(folder, cache.path().join("cats-dogs"));
+    assert_eq!(names(&folder), ["cat", "dog", "source.txt"]);
+    assert_eq!(names(&folder.join("cat")), ["00000.jpg", "00003.jpg", "00006.jpg", "00008.jpg"]);
+    assert_eq!(names(&folder.join("dog")), ["00001.jpg", "00004.jpg", "00007.jpg"]);
+    assert_eq!(fs::read(folder.join("cat/00003.jpg")).unwrap(), pictures[2]);
+    assert_eq!(fs::read(folder.join("dog/00004.jpg")).unwrap(), pictures[3]);
+    let account = fs::read_to_string(folder.join("source.txt")).unwrap();
+    assert!(account.contains("7 of 9 rows") && account.contains("2 could not"), "{account}");
+    // The tables are gone, the lock alone stays; a second call asks for nothing.
+    assert_eq!(names(&cache.path().join("hub/microsoft--cats_vs_dogs")), [""; 0]);
+    let before = server.asked.lock().unwrap().len();
+    server.hub().cats_vs_dogs(cache.path()).unwrap();
+    assert_eq!(server.asked.lock().unwrap().len(), before);
+}
+
+#[test]
+fn two_at_once_unpack_once() {
+    let bytes = table("labels", &[(Some(b"cat"), 0), (Some(b"dog"), 1)]);
+    let server = Server::start();
+    server.offer(CATS, &[("data/a.parquet", &bytes)]);
+    let cache = tempfile::tempdir().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| server.hub().cats_vs_dogs(cache.path()).unwrap());
+        }
+    });
+    assert_eq!(server.asked_for(&resolve(CATS, "data/a.parquet")).len(), 1);
+    assert_eq!(fs::read(cache.path().join("cats-dogs/dog/00001.jpg")).unwrap(), b"dog");
+}
+
+#[test]
+fn a_broken_run_leaves_nothing_taken_for_whole() {
+    let bytes = table("labels", &[(Some(b"cat"), 0), (Some(b"dog"), 1)]);
+    let server = Server::start();
+    server.offer(CATS, &[("data/a.parquet", &bytes)]);
+    let path = resolve(CATS, "data/a.parquet");
+    server.on(&path, Reply::NoRange(bytes[..bytes.len() - 10].to_vec()));
+    let cache = tempfile::tempdir().unwrap();
+    let target = cache.path().join("cats-dogs");
+    assert!(server.hub().cats_vs_dogs(cache.path()).is_err());
+    assert!(!target.exists());
+    // As if killed while unpacking: what it left aside does not get into the result.
+    fs::create_dir_all(cache.path().join("cats-dogs.part/cat")).unwrap();
+    fs::write(cache.path().join("cats-dogs.part/cat/99999.jpg"), "half").unwrap();
+    server.on(&path, Reply::Bytes(bytes));
+    server.hub().cats_vs_dogs(cache.path()).unwrap();
+    assert_eq!(names(&target.join("cat")), ["00000.jpg"]);
+    assert_eq!(names(cache.path()), ["cats-dogs", "hub"]);
+}
+
+#[test]
+fn a_folder_in_the_way_is_not_touched() {
+    let cache = tempfile::tempdir().unwrap();
+    let mine = cache.path().join("cats-dogs/mine.txt");
+    fs::create_dir_all(mine.parent().unwrap()).unwrap();
+    fs::write(&mine, "mine").unwrap();
+    let server = Server::start();
+    let error = server.hub().cats_vs_dogs(cache.path()).unwrap_err().to_string();
+    assert!(error.contains("in the way"), "{error}");
+    assert_eq!(fs::read(&mine).unwrap(), b"mine");
+    assert!(server.asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn tables_that_are_none_are_errors() {
+    let other = table("labels", &[(Some(b"cat"), 0), (Some(b"cat"), 0)]);
+    let nameless = table("kind", &[(Some(b"cat"), 0), (Some(b"dog"), 1)]);
+    for (bytes, expected) in [
+        (noise(500), "parquet"),
+        (b"PAR1PAR1".to_vec(), "parquet"),
+        (other, "not one picture of a dog"),
+        (nameless, "labels or label"),
+    ] {
+        let server = Server::start();
+        server.offer(CATS, &[("data/a.parquet", &bytes)]);
+        let cache = tempfile::tempdir().unwrap();
+        let error = server.hub().cats_vs_dogs(cache.path()).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        assert!(!cache.path().join("cats-dogs").exists());
+    }
+    let server = Server::start();
+    server.offer(CATS, &[("README.md", b"text")]);
+    let cache = tempfile::tempdir().unwrap();
+    let error = server.hub().cats_vs_dogs(cache.path()).unwrap_err().to_string();
+    assert!(error.contains("no parquet file"), "{error}");
+}
+
+/// A PNG of 28x28 grey pixels.
+fn png(shade: u8) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    let picture = image::GrayImage::from_fn(28, 28, |x, y| image::Luma([shade ^ (x * y) as u8]));
+    picture.write_to(&mut out, image::ImageFormat::Png).unwrap();
+    out.into_inner()
+}
+
+#[test]
+fn digits_become_idx_files() {
+    let pictures: Vec<Vec<u8>> = (0..5).map(png).collect();
+    let row = |i: usize| (Some(pictures[i].as_slice()), i as i64);
+    let server = Server::start();
+    let (train, test) = (table("label", &[row(4), row(1), row(2)]), table("label", &[row(3)]));
+    let files: [(&str, &[u8]); 2] = [
+        ("mnist/test-00000-of-00001.parquet", &test),
+        ("mnist/train-00000-of-00001.parquet", &train),
+    ];
+    server.offer("ylecun/mnist", &files);
+    let cache = tempfile::tempdir().unwrap();
+    let folder = server.hub().mnist(cache.path()).unwrap();
+    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+    assert_eq!(read("train-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 3, 4, 1, 2]);
+    assert_eq!(read("t10k-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 1, 3]);
+    let images = read("train-images-idx3-ubyte");
+    assert_eq!(images[..16], [0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 28, 0, 0, 0, 28]);
+    assert_eq!(images.len(), 16 + 3 * 784);
+    // Row 5, column 3 of the second picture.
+    assert_eq!(images[16 + 784 + 5 * 28 + 3], 1 ^ 15);
+    let before = server.asked.lock().unwrap().len();
+    assert_eq!(server.hub().mnist(cache.path()).unwrap(), folder);
+    assert_eq!(server.asked.lock().unwrap().len(), before);
+}
+
+#[test]
+fn digits_that_are_none_are_errors() {
+    let small = {
+        let mut out = Cursor::new(Vec::new());
+        image::GrayImage::new(5, 5).write_to(&mut out, image::ImageFormat::Png).unwrap();
+        out.into_inner()
+    };
+    let good = png(1);
+    for (picture, label, expected) in
+        [(&small, 1, "5x5"), (&good, 10, "0..=9"), (&noise(50), 1, "row 0")]
+    {
+        let server = Server::start();
+        let bytes = table("label", &[(Some(picture), label)]);
+        let files: [(&str, &[u8]); 2] =
+            [("mnist/test-0.parquet", &bytes), ("mnist/train-0.parquet", &bytes)];
+        server.offer("ylecun/mnist", &files);
+        let cache = tempfile::tempdir().unwrap();
+        let error = server.hub().mnist(cache.path()).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        assert!(!cache.path().join("mnist").exists());
+    }
+}
+
+/// Where the disk is full there is an error that names the file, and no half file passes for whole.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_an_error() {
+    let Ok(full) = File::options().write(true).open("/dev/full") else {
+        println!("skipped: no /dev/full here");
+        return;
+    };
+    drop(full);
+    let bytes = noise(1000);
+    let server = Server::start();
+    server.on(&resolve("o/d", "f"), Reply::Bytes(bytes.clone()));
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("f.part")).unwrap();
+    let target = folder.path().join("f");
+    let error = server.hub().fetch("o/d", &listed("f", &bytes), &target).unwrap_err().to_string();
+    assert!(error.contains("f.part") && !error.contains('\n'), "{error}");
+    assert!(!target.exists());
+}

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::models::{Config, Model};
 use crate::nn::{Layer, Network, Params};
 use crate::{Error, Result, files};
 
@@ -195,4 +196,29 @@ fn summary(wrong: &[String]) -> String {
     let more = wrong.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     format!("does not fit this architecture: {shown}{more}")
+}
+
+impl WeightFile {
+    /// What the file says about itself.
+    ///
+    /// # Errors
+    /// Where it says nothing: another program wrote it.
+    pub fn metadata(&self) -> Result<&Metadata> {
+        self.metadata.as_ref().ok_or_else(|| {
+            Error::file(&self.path, "does not say which architecture it is for; convzoo's files do")
+        })
+    }
+
+    /// The model that the file describes, with its weights, without auxiliary heads.
+    ///
+    /// # Errors
+    /// Where the file does not describe one, or its tensors do not fit it.
+    pub fn model(&self, device: &Device) -> Result<Model> {
+        let metadata = self.metadata()?;
+        let classes = metadata.classes.len();
+        let config = Config { classes, input: metadata.input, aux: false, dropout: None };
+        let model = Model::new(&metadata.architecture, config, 0, device)?;
+        self.apply(&model.network)?;
+        Ok(model)
+    }
 }

@@ -1,0 +1,151 @@
+//! The flags of a run, shared by every example and by `convzoo train`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Train one of the classic networks, or measure it.
+///
+/// The defaults are chosen for the network and the data set, so that the bare command gives a good
+/// result. Everything goes into a run folder: settings, metrics, weights, and what is needed to go
+/// on after a stop (Ctrl-C stops cleanly).
+#[derive(Parser, Clone, Debug)]
+#[command(version, max_term_width = 100)]
+pub struct RunArgs {
+    /// Pictures: cats-dogs, cats-dogs-drawn, mnist, or folder (any DIR/train/CLASS/*,
+    /// DIR/val/CLASS/*, or DIR/CLASS/*) [default: what suits the network]
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+
+    /// Where the pictures are [default: NAME in $CONVZOO_DATA or data/, then a download]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Share of the training pictures to validate on, where the data set has no validation part;
+    /// where it has one, that becomes the test part
+    #[arg(long, value_name = "SHARE")]
+    pub val_split: Option<f64>,
+
+    /// Fail where photographs cannot be had, instead of going on with drawn pictures
+    #[arg(long)]
+    pub no_fallback: bool,
+
+    /// What to do about a picture that cannot be read
+    #[arg(long, value_enum, default_value_t = BadFiles::Skip)]
+    pub on_bad: BadFiles,
+
+    /// Use at most this many pictures for training, and for validation
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+
+    /// Passes over the training pictures
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+
+    /// Pictures in a step
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+
+    /// Learning rate; the highest one, where a schedule changes it
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f64>,
+
+    /// How gradients change the weights
+    #[arg(long, value_enum)]
+    pub optimizer: Option<OptimizerName>,
+
+    /// Momentum of SGD
+    #[arg(long, value_name = "M")]
+    pub momentum: Option<f64>,
+
+    /// Nesterov's momentum
+    #[arg(long)]
+    pub nesterov: bool,
+
+    /// Weight decay
+    #[arg(long, value_name = "W")]
+    pub weight_decay: Option<f64>,
+
+    /// How the learning rate changes
+    #[arg(long, value_enum)]
+    pub schedule: Option<ScheduleName>,
+
+    /// Epochs in which the learning rate rises from a tenth
+    #[arg(long, value_name = "EPOCHS")]
+    pub warmup: Option<f64>,
+
+    /// Label smoothing, 0 to 1
+    #[arg(long, value_name = "S")]
+    pub label_smoothing: Option<f64>,
+
+    /// Side of the pictures in pixels
+    #[arg(long, value_name = "PIXELS")]
+    pub image_size: Option<usize>,
+
+    /// Seed of weights, order, augmentation and dropout: same seed, same bits
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+
+    /// Threads that compute [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+
+    /// Threads that decode and augment pictures
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub workers: usize,
+
+    /// Where to compute: auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+
+    /// Start from this safetensors file; a last layer of another size begins anew
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+
+    /// Only measure: no training
+    #[arg(long)]
+    pub eval: bool,
+
+    /// The run folder [default: runs/MODEL-DATASET-TIME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Go on with the run in this folder, to the same bits as if it had never stopped
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+
+    /// Print the result as JSON at the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--on-bad`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BadFiles {
+    /// Name it, count it, go on
+    Skip,
+    /// Stop
+    Fail,
+}
+
+/// `--optimizer`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerName {
+    /// Stochastic gradient descent, with momentum
+    Sgd,
+    /// Adam with decoupled weight decay
+    Adamw,
+}
+
+/// `--schedule`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleName {
+    /// Always the same
+    Constant,
+    /// A tenth after a half and after three quarters of the epochs
+    Step,
+    /// Half a cosine, down to 0
+    Cosine,
+    /// Up, then down to almost 0 (Smith and Topin)
+    OneCycle,
+}

@@ -1,0 +1,148 @@
+//! The command line, thin: flags become settings once, the library does the rest.
+
+mod args;
+mod compare;
+mod evaluate;
+mod list;
+mod predict;
+mod progress;
+mod recipe;
+mod run;
+mod summary;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use args::RunArgs;
+
+/// The classic convolutional networks: train them, ask them, compare them.
+#[derive(Parser)]
+#[command(name = "convzoo", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a network, or go on with a run
+    Train(run::TrainArgs),
+    /// Measure a weight file on a data set's validation pictures
+    Eval(evaluate::EvalArgs),
+    /// Say what is on pictures
+    Predict(predict::PredictArgs),
+    /// Show a network layer by layer: shapes, parameters, multiply-adds
+    Summary(summary::SummaryArgs),
+    /// List the networks
+    List(list::ListArgs),
+    /// Train several networks under one budget and print one table
+    Compare(compare::CompareArgs),
+}
+
+/// The binary `convzoo`.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit(match cli.command {
+        Command::Train(args) => run::train(args),
+        Command::Eval(args) => evaluate::eval(args),
+        Command::Predict(args) => predict::predict(args),
+        Command::Summary(args) => summary::summary(args),
+        Command::List(args) => list::list(args),
+        Command::Compare(args) => compare::compare(args),
+    })
+}
+
+/// An example: trains (or with `--eval` only measures) one architecture; every setting is a flag.
+pub fn example(model: &'static str) -> ExitCode {
+    exit(run::run(model, RunArgs::parse()))
+}
+
+/// The example that compares: see [`Command::Compare`].
+pub fn compare_example() -> ExitCode {
+    exit(compare::compare(compare::CompareArgs::parse()))
+}
+
+/// One clear line, and a code that scripts can see.
+fn exit(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough (`| head`) is no fault of ours.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|io| {
+        io.kind() == std::io::ErrorKind::BrokenPipe
+    })
+}
+
+/// Prints a value as JSON to standard output.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print_line(&serde_json::to_string_pretty(value)?)
+}
+
+/// Prints a line to standard output; unlike `println!`, a closed pipe is an error, not a panic.
+fn print_line(line: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}
+
+/// 11689512 as 11,689,512.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A table with aligned columns: the first to the left, the others to the right.
+fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([header[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |cells: &[&str]| {
+        let padded = cells.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| {
+            if i == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let rule: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
+    let mut lines = vec![line(header), rule.join("  ")];
+    for row in rows {
+        lines.push(line(&row.iter().map(String::as_str).collect::<Vec<_>>()));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        RunArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_and_tables_are_aligned() {
+        assert_eq!(thousands(11_689_512), "11,689,512");
+        assert_eq!(thousands(512), "512");
+        let text = table(&["model", "params"], &[vec!["a".into(), "1".into()]]);
+        assert_eq!(text, "model  params\n-----  ------\na           1");
+    }
+}

@@ -1,0 +1,136 @@
+//! Settings that give a good result for a network on a kind of pictures; flags change them.
+
+use super::args::{OptimizerName, RunArgs, ScheduleName};
+use crate::Result;
+use crate::data::DataKind;
+use crate::models::{Architecture, Config};
+use crate::train::{Rule, Schedule, TrainConfig, Warmup};
+
+/// What a network is trained on when nothing is said.
+pub fn default_dataset(model: &str) -> &'static str {
+    if is_small(model) { "mnist" } else { "cats-dogs" }
+}
+
+/// The networks made for digits.
+fn is_small(model: &str) -> bool {
+    model.starts_with("lenet") || model == "simpleconvnet"
+}
+
+/// The settings of a run: the recipe for this network and these pictures, changed by flags.
+pub fn settings(
+    architecture: &Architecture,
+    kind: DataKind,
+    channels: usize,
+    args: &RunArgs,
+) -> Result<TrainConfig> {
+    let mut config = TrainConfig {
+        channels,
+        image_size: match args.image_size {
+            Some(size) => size,
+            None => image_size(architecture, kind, channels),
+        },
+        ..recipe(architecture.name, kind)
+    };
+    apply(args, &mut config)?;
+    config.check()?;
+    Ok(config)
+}
+
+/// 96 for photographs, 64 for drawings, 32 for digits, or the next size the network takes; the nets
+/// made for digits keep their own.
+fn image_size(architecture: &Architecture, kind: DataKind, channels: usize) -> usize {
+    let own = architecture.input.1;
+    if is_small(architecture.name) {
+        return own;
+    }
+    let wanted: usize = match kind {
+        DataKind::Photographs | DataKind::Pictures => 96,
+        DataKind::Drawn => 64,
+        DataKind::Digits => 32,
+    };
+    let fits = |size: usize| {
+        let config = Config { input: (channels, size, size), ..architecture.config() };
+        architecture.layers(&config).is_ok()
+    };
+    [wanted, 64, 96, 128].into_iter().find(|&size| size >= wanted && fits(size)).unwrap_or(own)
+}
+
+/// What has been tried and works.
+fn recipe(model: &str, kind: DataKind) -> TrainConfig {
+    let momentum = |nesterov| Rule::Sgd { momentum: 0.9, dampening: 0.0, nesterov };
+    let base = TrainConfig {
+        batch_size: 32,
+        optimizer: momentum(true),
+        weight_decay: 5e-4,
+        schedule: Schedule::ONE_CYCLE,
+        ..TrainConfig::default()
+    };
+    // Plain SGD at 0.9 is the recipe that goes with the sigmoid net; tanh cannot bear it.
+    if model == "lenet5" {
+        let schedule = Schedule::Constant;
+        let optimizer = Rule::SGD;
+        return TrainConfig { epochs: 5, lr: 0.9, weight_decay: 0.0, optimizer, schedule, ..base };
+    }
+    if is_small(model) {
+        return TrainConfig { epochs: 12, batch_size: 64, lr: 0.05, ..base };
+    }
+    let epochs = match kind {
+        DataKind::Drawn => 6,
+        DataKind::Digits => 5,
+        DataKind::Photographs | DataKind::Pictures => 20,
+    };
+    let label_smoothing = 0.1;
+    // Without batch norm a large rate diverges.
+    let normalised = model.ends_with("_bn") || model == "googlenet" || model.starts_with("resnet");
+    let lr = if normalised { 0.05 } else { 0.01 };
+    TrainConfig { epochs, lr, label_smoothing, ..base }
+}
+
+fn apply(args: &RunArgs, config: &mut TrainConfig) -> Result<()> {
+    let set = |to: &mut f64, from: Option<f64>| *to = from.unwrap_or(*to);
+    config.epochs = args.epochs.unwrap_or(config.epochs);
+    config.batch_size = args.batch_size.unwrap_or(config.batch_size);
+    set(&mut config.lr, args.lr);
+    set(&mut config.weight_decay, args.weight_decay);
+    set(&mut config.label_smoothing, args.label_smoothing);
+    if let Some(name) = args.optimizer {
+        let momentum = Rule::Sgd { momentum: 0.9, dampening: 0.0, nesterov: false };
+        config.optimizer = match name {
+            OptimizerName::Sgd if config.optimizer.name() == "sgd" => config.optimizer,
+            OptimizerName::Sgd => momentum,
+            OptimizerName::Adamw => Rule::ADAMW,
+        };
+        if name == OptimizerName::Adamw && args.lr.is_none() {
+            config.lr = 1e-3; // a rate for SGD is far too large for it
+        }
+    }
+    match &mut config.optimizer {
+        Rule::Sgd { momentum, nesterov, .. } => {
+            set(momentum, args.momentum);
+            *nesterov = args.nesterov || (*nesterov && *momentum > 0.0);
+        }
+        _ if args.momentum.is_some() || args.nesterov => {
+            let message = "--momentum and --nesterov go with --optimizer sgd";
+            return Err(crate::Error::Setting(message.to_owned()));
+        }
+        _ => {}
+    }
+    if let Some(name) = args.schedule {
+        let epochs = config.epochs as f64;
+        config.schedule = match name {
+            ScheduleName::Constant => Schedule::Constant,
+            ScheduleName::Step => {
+                let milestones = vec![(0.5 * epochs).round(), (0.75 * epochs).round()];
+                Schedule::MultiStep { milestones, gamma: 0.1 }
+            }
+            ScheduleName::Cosine => Schedule::Cosine { min_lr: 0.0 },
+            ScheduleName::OneCycle => Schedule::ONE_CYCLE,
+        };
+    }
+    if let Some(epochs) = args.warmup {
+        config.warmup = Warmup::epochs(epochs);
+    }
+    config.seed = args.seed;
+    config.workers = args.workers;
+    Ok(())
+}

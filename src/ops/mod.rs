@@ -27,15 +27,27 @@
 //! ```
 
 mod access;
+pub mod adaptive_avg_pool2d;
+pub mod avg_pool2d;
 pub mod conv2d;
 mod gemm;
 mod im2col;
+pub mod local_response_norm;
+pub mod max_pool2d;
+mod pooling;
 mod real;
 mod size;
+mod unary;
 
+pub use adaptive_avg_pool2d::{adaptive_avg_pool2d, adaptive_avg_pool2d_as};
+pub use avg_pool2d::{AvgPool2dParams, avg_pool2d, avg_pool2d_as};
 pub use conv2d::{Conv2dParams, conv2d, conv2d_as};
 pub use gemm::{Mat, MatMut, gemm};
 pub use im2col::{Im2col, col2im, im2col};
+pub use local_response_norm::{LrnParams, local_response_norm, local_response_norm_as};
+pub use max_pool2d::{
+    MaxPool2dParams, max_pool2d, max_pool2d_as, max_pool2d_with_indices, max_pool2d_with_indices_as,
+};
 pub use real::Real;
 pub use size::{Pair, ReceptiveField, conv_output_size, pool_output_size};
 

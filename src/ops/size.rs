@@ -28,12 +28,15 @@ pub fn conv_output_size(
 }
 
 /// The same for pooling, where `ceil_mode` lets a last window stick out at the right or bottom,
-/// as long as it begins inside the input or its left padding.
+/// as long as it begins inside the input or its left padding. That window may be the only one: in
+/// ceil mode a kernel can be wider than the padded input, by less than its stride.
 ///
 /// ```
 /// # use convzoo::ops::pool_output_size;
 /// assert_eq!(pool_output_size(112, 3, 2, 0, 1, false), Some(55));
 /// assert_eq!(pool_output_size(112, 3, 2, 0, 1, true), Some(56)); // GoogLeNet's pools
+/// assert_eq!(pool_output_size(2, 3, 2, 0, 1, true), Some(1));
+/// assert_eq!(pool_output_size(1, 3, 2, 0, 1, true), None);
 /// ```
 pub fn pool_output_size(
     size: usize,
@@ -43,11 +46,14 @@ pub fn pool_output_size(
     dilation: usize,
     ceil_mode: bool,
 ) -> Option<usize> {
-    let floor = conv_output_size(size, kernel, stride, padding, dilation)?;
-    let covered = (floor - 1) * stride + dilation * (kernel - 1) + 1;
-    let left_over = size + 2 * padding > covered;
-    let begins_inside = floor * stride < size + padding;
-    Some(if ceil_mode && left_over && begins_inside { floor + 1 } else { floor })
+    if !ceil_mode || stride == 0 {
+        return conv_output_size(size, kernel, stride, padding, dilation);
+    }
+    // As many places as with stride - 1 more padding on the right.
+    let places =
+        conv_output_size(size.checked_add(stride - 1)?, kernel, stride, padding, dilation)?;
+    let begins_inside = (places - 1) * stride < size + padding;
+    Some(if begins_inside { places } else { places - 1 }).filter(|&places| places > 0)
 }
 
 /// What one unit of a layer sees of the input, along one side.

@@ -37,6 +37,30 @@ impl<'a, T: Real> Mat<'a, T> {
             col_stride: self.row_stride,
         }
     }
+
+    /// Rows `range` of the matrix, without moving anything.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn rows(self, range: std::ops::Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.rows, "no such rows");
+        let start = (range.start * self.row_stride).min(self.data.len());
+        Mat { data: &self.data[start..], rows: range.len(), ..self }
+    }
+
+    /// The element in row `r` and column `c`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn at(&self, r: usize, c: usize) -> T {
+        assert!(r < self.rows && c < self.cols, "no such element");
+        self.data[r * self.row_stride + c * self.col_stride]
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
 }
 
 /// A row-major matrix to write to.

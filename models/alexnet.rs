@@ -39,10 +39,10 @@ pub fn alexnet(config: &Config) -> Layer {
     let features = numbered([
         conv(config.channels(), 64, 11).stride(4).padding(2).into(), // N x 64 x 55 x 55
         Layer::Relu,
-        max_pool(3, 2).into(),                  // N x 64 x 27 x 27
+        max_pool(3, 2).into(),              // N x 64 x 27 x 27
         conv(64, 192, 5).padding(2).into(), // N x 192 x 27 x 27
         Layer::Relu,
-        max_pool(3, 2).into(),                   // N x 192 x 13 x 13
+        max_pool(3, 2).into(),               // N x 192 x 13 x 13
         conv(192, 384, 3).padding(1).into(), // N x 384 x 13 x 13
         Layer::Relu,
         conv(384, 256, 3).padding(1).into(), // N x 256 x 13 x 13
@@ -79,11 +79,11 @@ pub fn alexnet_paper(config: &Config) -> Result<Layer> {
         conv(config.channels(), 96, 11).stride(4).into(), // N x 96 x 55 x 55
         Layer::Relu,
         normalise(),
-        max_pool(3, 2).into(),                             // N x 96 x 27 x 27
+        max_pool(3, 2).into(),                        // N x 96 x 27 x 27
         conv(96, 256, 5).padding(2).groups(2).into(), // N x 256 x 27 x 27
         Layer::Relu,
         normalise(),
-        max_pool(3, 2).into(),                   // N x 256 x 13 x 13
+        max_pool(3, 2).into(),               // N x 256 x 13 x 13
         conv(256, 384, 3).padding(1).into(), // N x 384 x 13 x 13
         Layer::Relu,
         conv(384, 384, 3).padding(1).groups(2).into(),

@@ -66,23 +66,23 @@ pub fn googlenet(config: &Config, style: Style) -> Result<Layer> {
     ]);
     style.normalise("norm2", &mut layers);
     layers.extend([
-        ("maxpool2", pool()),                                           // N x 192 x 28 x 28
-        ("inception3a", module([192, 64, 96, 128, 16, 32, 32])),    // N x 256 x 28 x 28
-        ("inception3b", module([256, 128, 128, 192, 32, 96, 64])),  // N x 480 x 28 x 28
-        ("maxpool3", pool()),                                           // N x 480 x 14 x 14
-        ("inception4a", module([480, 192, 96, 208, 16, 48, 64])),   // N x 512 x 14 x 14
+        ("maxpool2", pool()),                                      // N x 192 x 28 x 28
+        ("inception3a", module([192, 64, 96, 128, 16, 32, 32])),   // N x 256 x 28 x 28
+        ("inception3b", module([256, 128, 128, 192, 32, 96, 64])), // N x 480 x 28 x 28
+        ("maxpool3", pool()),                                      // N x 480 x 14 x 14
+        ("inception4a", module([480, 192, 96, 208, 16, 48, 64])),  // N x 512 x 14 x 14
     ]);
     auxiliary("aux1", 512, config, style, &mut layers)?;
     layers.extend([
-        ("inception4b", module([512, 160, 112, 224, 24, 64, 64])),  // N x 512 x 14 x 14
-        ("inception4c", module([512, 128, 128, 256, 24, 64, 64])),  // N x 512 x 14 x 14
-        ("inception4d", module([512, 112, 144, 288, 32, 64, 64])),  // N x 528 x 14 x 14
+        ("inception4b", module([512, 160, 112, 224, 24, 64, 64])), // N x 512 x 14 x 14
+        ("inception4c", module([512, 128, 128, 256, 24, 64, 64])), // N x 512 x 14 x 14
+        ("inception4d", module([512, 112, 144, 288, 32, 64, 64])), // N x 528 x 14 x 14
     ]);
     auxiliary("aux2", 528, config, style, &mut layers)?;
     let last_pool = if style == Style::Paper { pool() } else { max_pool(2, 2).ceil().into() };
     layers.extend([
         ("inception4e", module([528, 256, 160, 320, 32, 128, 128])), // N x 832 x 14 x 14
-        ("maxpool4", last_pool),                                         // N x 832 x 7 x 7
+        ("maxpool4", last_pool),                                     // N x 832 x 7 x 7
         ("inception5a", module([832, 256, 160, 320, 32, 128, 128])), // N x 832 x 7 x 7
         ("inception5b", module([832, 384, 192, 384, 48, 128, 128])), // N x 1024 x 7 x 7
         ("avgpool", adaptive_avg_pool(1)),

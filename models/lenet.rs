@@ -46,7 +46,7 @@ pub fn lenet5(config: &Config, activation: Layer, pool: Layer) -> Result<Layer> 
     let mut layers = vec![
         ("conv1", conv(config.channels(), 6, 5).into()), // N x 6 x 24 x 24 (28 x 28)
         ("act1", activation.clone()),
-        ("pool1", pool.clone()),           // N x 6 x 12 x 12 (14 x 14)
+        ("pool1", pool.clone()),          // N x 6 x 12 x 12 (14 x 14)
         ("conv2", conv(6, 16, 5).into()), // N x 16 x 8 x 8 (10 x 10)
         ("act2", activation.clone()),
         ("pool2", pool), // N x 16 x 4 x 4 (5 x 5)

@@ -150,7 +150,8 @@ impl Architecture {
     /// The smallest square input that works.
     fn smallest(&self, config: &Config) -> Option<usize> {
         (1..=512).find(|&side| {
-            self.fitting(&Config { input: (config.channels(), side, side), ..config.clone() }).is_ok()
+            self.fitting(&Config { input: (config.channels(), side, side), ..config.clone() })
+                .is_ok()
         })
     }
 }

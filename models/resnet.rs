@@ -64,7 +64,7 @@ pub fn resnet(config: &Config, block: Block, blocks: [usize; 4]) -> Layer {
         }))
     };
     let stages = [
-        ("layer1", stage(64, blocks[0], 1)),  // N x 64 x 56 x 56, times the expansion
+        ("layer1", stage(64, blocks[0], 1)), // N x 64 x 56 x 56, times the expansion
         ("layer2", stage(128, blocks[1], 2)), // N x 128 x 28 x 28
         ("layer3", stage(256, blocks[2], 2)), // N x 256 x 14 x 14
         ("layer4", stage(512, blocks[3], 2)), // N x 512 x 7 x 7

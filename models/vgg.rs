@@ -18,19 +18,23 @@ const E: Stages = [&[64; 2], &[128; 2], &[256; 4], &[512; 4], &[512; 4]];
 /// Configuration A.
 pub const VGG11: Architecture = entry("vgg11", 132_863_336, |config| Ok(vgg(config, &A, false)));
 /// Configuration A with batch norm.
-pub const VGG11_BN: Architecture = entry("vgg11_bn", 132_868_840, |config| Ok(vgg(config, &A, true)));
+pub const VGG11_BN: Architecture =
+    entry("vgg11_bn", 132_868_840, |config| Ok(vgg(config, &A, true)));
 /// Configuration B.
 pub const VGG13: Architecture = entry("vgg13", 133_047_848, |config| Ok(vgg(config, &B, false)));
 /// Configuration B with batch norm.
-pub const VGG13_BN: Architecture = entry("vgg13_bn", 133_053_736, |config| Ok(vgg(config, &B, true)));
+pub const VGG13_BN: Architecture =
+    entry("vgg13_bn", 133_053_736, |config| Ok(vgg(config, &B, true)));
 /// Configuration D.
 pub const VGG16: Architecture = entry("vgg16", 138_357_544, |config| Ok(vgg(config, &D, false)));
 /// Configuration D with batch norm.
-pub const VGG16_BN: Architecture = entry("vgg16_bn", 138_365_992, |config| Ok(vgg(config, &D, true)));
+pub const VGG16_BN: Architecture =
+    entry("vgg16_bn", 138_365_992, |config| Ok(vgg(config, &D, true)));
 /// Configuration E.
 pub const VGG19: Architecture = entry("vgg19", 143_667_240, |config| Ok(vgg(config, &E, false)));
 /// Configuration E with batch norm.
-pub const VGG19_BN: Architecture = entry("vgg19_bn", 143_678_248, |config| Ok(vgg(config, &E, true)));
+pub const VGG19_BN: Architecture =
+    entry("vgg19_bn", 143_678_248, |config| Ok(vgg(config, &E, true)));
 
 const fn entry(
     name: &'static str,

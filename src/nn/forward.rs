@@ -79,12 +79,10 @@ impl<'a> Pass<'a> {
     }
 
     fn layer(&self, layer: &Layer, path: &str, x: &Tensor) -> Result<Tensor> {
-        let y = self
-            .untapped(layer, path, x)
-            .map_err(|error| match error {
-                Error::Layer { .. } => error,
-                other => Error::Layer { layer: path.to_owned(), source: Box::new(other) },
-            })?;
+        let y = self.untapped(layer, path, x).map_err(|error| match error {
+            Error::Layer { .. } => error,
+            other => Error::Layer { layer: path.to_owned(), source: Box::new(other) },
+        })?;
         if let Some(tap) = &self.tap {
             tap.borrow_mut()(path, &y);
         }

@@ -35,11 +35,8 @@ pub struct Init {
 
 impl Init {
     /// PyTorch's default for every layer.
-    pub const PYTORCH: Init = Init {
-        conv: Distribution::PyTorch,
-        linear: Distribution::PyTorch,
-        zero_bias: false,
-    };
+    pub const PYTORCH: Init =
+        Init { conv: Distribution::PyTorch, linear: Distribution::PyTorch, zero_bias: false };
 
     /// Glorot's, with biases of 0: for nets with sigmoid or tanh.
     pub const XAVIER: Init =

@@ -175,9 +175,9 @@ impl Params {
     /// Where there is none.
     pub fn get(&self, name: &str) -> Result<&Entry> {
         let index = self.index.get(name);
-        index.map(|&i| &self.entries[i]).ok_or_else(|| {
-            Error::Setting(format!("the network has no tensor named {name}"))
-        })
+        index
+            .map(|&i| &self.entries[i])
+            .ok_or_else(|| Error::Setting(format!("the network has no tensor named {name}")))
     }
 
     /// Replaces values by name; nothing changes unless every tensor is known and fits.

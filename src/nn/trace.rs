@@ -157,7 +157,8 @@ impl Layer {
     fn output_shape(&self, input: Shape) -> Result<Shape> {
         let map = |[_, c, h, w]: [usize; 4]| Shape::Map(c, h, w);
         let is_map = matches!(input, Shape::Map(..));
-        let misfit = |needed: String| Err(Error::op("layer", format!("an input of {input}"), needed));
+        let misfit =
+            |needed: String| Err(Error::op("layer", format!("an input of {input}"), needed));
         match self {
             Layer::Conv2d(conv) if is_map => {
                 let weight = &self.own_specs("")[0].shape;

@@ -44,6 +44,30 @@ impl<'a, T: Real> Mat<'a, T> {
         }
     }
 
+    /// Rows `range` of the matrix, without moving anything.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn rows(self, range: std::ops::Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.rows, "no such rows");
+        let start = (range.start * self.row_stride).min(self.data.len());
+        Mat { data: &self.data[start..], rows: range.len(), ..self }
+    }
+
+    /// The element in row `r` and column `c`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn at(&self, r: usize, c: usize) -> T {
+        assert!(r < self.rows && c < self.cols, "no such element");
+        self.data[r * self.row_stride + c * self.col_stride]
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
     /// The same layout over other values.
     fn with<U>(self, data: &'a [U]) -> Mat<'a, U> {
         let Mat { rows, cols, row_stride, col_stride, .. } = self;

@@ -1,5 +1,6 @@
 //! The loop: one for every model, data set and device.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,6 @@ use crate::rng::Rng;
 use crate::{Error, Result};
 
 /// What a [`Trainer`] works with.
-#[derive(Debug)]
 pub struct Job<'a, N> {
     /// What is trained.
     pub network: &'a N,
@@ -65,7 +65,7 @@ pub struct Trainer<'a, N> {
     /// When the resume state was last saved.
     saved: Instant,
     /// Pictures that the observer has been told of.
-    reported: usize,
+    reported: BTreeSet<String>,
 }
 
 /// What an epoch's training came to.
@@ -85,7 +85,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let folder = RunFolder::create(folder, job.config)?;
         let progress = Progress::default();
         folder.write_state(job.network.params(), &optimizer, &progress)?;
-        Ok(Trainer { job, folder, optimizer, rate, progress, saved: Instant::now(), reported: 0 })
+        Ok(Trainer { job, folder, optimizer, rate, progress, saved: Instant::now(), reported: BTreeSet::new() })
     }
 
     /// Goes on with the run in `folder`: the network takes over the weights of its resume state.
@@ -109,7 +109,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         }
         folder.write_config(job.config)?;
         folder.write_metrics(&progress.rows)?;
-        Ok(Trainer { job, folder, optimizer, rate, progress, saved: Instant::now(), reported: 0 })
+        Ok(Trainer { job, folder, optimizer, rate, progress, saved: Instant::now(), reported: BTreeSet::new() })
     }
 
     /// The run's folder.
@@ -309,7 +309,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
     /// Weights that are not finite must not replace good ones.
     fn check_finite(&self) -> Result<()> {
         for entry in self.job.network.params().trainable() {
-            if !number(&entry.var.as_detached_tensor().abs()?.max_all()?)?.is_finite() {
+            // A sum shows a NaN, which a maximum may pass over.
+            if !number(&entry.var.as_detached_tensor().abs()?.sum_all()?)?.is_finite() {
                 let epoch = self.progress.epoch + 1;
                 let name = &entry.spec.name;
                 return Err(self.diverged(&format!("{name} is not finite in epoch {epoch}")));
@@ -337,7 +338,38 @@ impl<'a, N: Trainable> Trainer<'a, N> {
 
     /// Names every picture that could not be read, once.
     fn report_bad_files(&mut self, observer: &mut dyn Observer) {
-        let train = self.job.train.bad_files();
-        todo_report(&mut self.reported, &train, observer);
+        for (name, why) in self.bad_files() {
+            let text = if why.contains(&name) { why } else { format!("{name}: {why}") };
+            if self.reported.insert(name) {
+                observer.message(&format!("left out: {text}"));
+            }
+        }
     }
+}
+
+/// Checks the settings and makes what follows from them.
+fn prepare<N: Trainable>(job: &Job<'_, N>) -> Result<(Optimizer, LearningRate)> {
+    let config = &job.config.train;
+    config.check()?;
+    let decay_all = config.decay_norms_and_biases;
+    let params = job.network.params();
+    let optimizer = Optimizer::new(params, config.optimizer, config.weight_decay, decay_all)?;
+    Ok((optimizer, config.learning_rate(job.train.batches())))
+}
+
+/// The loss of the main logits, and with the weighted losses of auxiliary heads.
+fn losses(output: &Output, labels: &[u32], label_smoothing: f64) -> Result<(Tensor, Tensor)> {
+    let entropy = CrossEntropyParams { label_smoothing, ..Default::default() };
+    let main = ops::cross_entropy(&output.logits, labels, &entropy)?;
+    let mut total = main.clone();
+    for aux in &output.aux {
+        let side = ops::cross_entropy(&aux.logits, labels, &entropy)?;
+        total = (total + (side * aux.weight)?)?;
+    }
+    Ok((main, total))
+}
+
+/// Higher top-1, or the same with a lower loss.
+fn beats(new: &Best, old: &Best) -> bool {
+    new.top1 > old.top1 || (new.top1 == old.top1 && new.loss < old.loss)
 }

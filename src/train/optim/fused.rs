@@ -19,13 +19,31 @@ pub(super) struct Fused<T> {
     states: Vec<Vec<T>>,
 }
 
+/// A type whose stored values can be changed.
+pub(super) trait Stored: Real {
+    /// The values of a storage of this type.
+    fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+}
+
+impl Stored for f32 {
+    fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::F32(values) = storage { Some(values) } else { None }
+    }
+}
+
+impl Stored for f64 {
+    fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::F64(values) = storage { Some(values) } else { None }
+    }
+}
+
 impl<T: Real> Fused<T> {
     pub(super) fn new(states: usize, len: usize) -> Self {
         Fused { states: vec![vec![T::zero(); len]; states] }
     }
 }
 
-impl<T: Real> Update for Fused<T> {
+impl<T: Stored> Update for Fused<T> {
     fn step(&mut self, rule: &Rule, step: Step, var: &Var, grad: &Tensor) -> Result<()> {
         let grad = grad.detach().contiguous()?;
         let op = Pass { rule: *rule, step, states: Mutex::new(&mut self.states) };
@@ -52,7 +70,7 @@ struct Pass<'a, T> {
     states: Mutex<&'a mut Vec<Vec<T>>>,
 }
 
-impl<T: Real> InplaceOp2 for Pass<'_, T> {
+impl<T: Stored> InplaceOp2 for Pass<'_, T> {
     fn name(&self) -> &'static str {
         "optimizer step"
     }
@@ -72,7 +90,7 @@ impl<T: Real> InplaceOp2 for Pass<'_, T> {
             return Err(refuse(format!("layouts {param_layout:?}, {grad_layout:?}")).into());
         };
         let grad = T::cpu_storage_as_slice(grad)?.get(g0..g1);
-        let param = T::cpu_storage_as_mut_slice(param)?.get_mut(p0..p1);
+        let param = T::values_mut(param).and_then(|all| all.get_mut(p0..p1));
         let (Some(param), Some(grad)) = (param, grad) else {
             return Err(refuse("storage shorter than its shape".to_owned()).into());
         };

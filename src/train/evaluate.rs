@@ -76,11 +76,7 @@ pub(super) fn per_second(images: u64, seconds: f64) -> f64 {
 ///
 /// # Errors
 /// Where pictures cannot be read or do not fit the network.
-pub fn evaluate(
-    network: &impl Trainable,
-    loader: &Loader,
-    device: &Device,
-) -> Result<Evaluation> {
+pub fn evaluate(network: &impl Trainable, loader: &Loader, device: &Device) -> Result<Evaluation> {
     let start = Instant::now();
     let sums = pass(network, loader, device, &mut |_| ControlFlow::Continue(()))?;
     Ok(evaluation(&sums.unwrap_or_default(), start))
@@ -135,7 +131,8 @@ fn pass(
 
 /// A batch's pictures where the network is, in its type.
 pub(super) fn input(network: &impl Trainable, batch: &Batch, device: &Device) -> Result<Tensor> {
-    let of_type = network.params().trainable().next().or_else(|| network.params().entries().first());
+    let of_type =
+        network.params().trainable().next().or_else(|| network.params().entries().first());
     let dtype = of_type.map_or(DType::F32, |entry| entry.var.dtype());
     Ok(batch.images.to_device(device)?.to_dtype(dtype)?)
 }

@@ -383,9 +383,7 @@ impl RunFolder {
 }
 
 /// Tensors of the parameters and of the optimiser.
-fn split(
-    tensors: HashMap<String, Tensor>,
-) -> (HashMap<String, Tensor>, HashMap<String, Tensor>) {
+fn split(tensors: HashMap<String, Tensor>) -> (HashMap<String, Tensor>, HashMap<String, Tensor>) {
     let (mut params, mut optimizer) = (HashMap::new(), HashMap::new());
     for (name, tensor) in tensors {
         if let Some(name) = name.strip_prefix("param.") {
@@ -408,7 +406,9 @@ fn timestamp(time: SystemTime) -> String {
 
 /// Year, month and day of a day counted from 1970-01-01.
 fn date(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));

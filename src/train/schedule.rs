@@ -80,12 +80,12 @@ impl Schedule {
                 positive("gamma", *gamma)
             }
             Schedule::MultiStep { milestones, gamma } => {
-                milestones.iter().try_for_each(|&m| check("a milestone", m, m >= 0.0, "an epoch"))?;
+                milestones
+                    .iter()
+                    .try_for_each(|&m| check("a milestone", m, m >= 0.0, "an epoch"))?;
                 positive("gamma", *gamma)
             }
-            Schedule::Cosine { min_lr } => {
-                check("min_lr", *min_lr, *min_lr >= 0.0, "0 or more")
-            }
+            Schedule::Cosine { min_lr } => check("min_lr", *min_lr, *min_lr >= 0.0, "0 or more"),
             Schedule::Polynomial { power } => positive("power", *power),
             Schedule::OneCycle { pct_start, div_factor, final_div_factor } => {
                 check("pct_start", *pct_start, (0.0..=1.0).contains(pct_start), "from 0 to 1")?;
@@ -204,13 +204,7 @@ pub struct LearningRate {
 
 impl LearningRate {
     /// For a run of `epochs` epochs of `per_epoch` steps.
-    pub fn new(
-        base: f64,
-        schedule: Schedule,
-        warmup: Warmup,
-        per_epoch: u64,
-        epochs: u64,
-    ) -> Self {
+    pub fn new(base: f64, schedule: Schedule, warmup: Warmup, per_epoch: u64, epochs: u64) -> Self {
         LearningRate {
             base,
             schedule,

@@ -85,7 +85,15 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let folder = RunFolder::create(folder, job.config)?;
         let progress = Progress::default();
         folder.write_state(job.network.params(), &optimizer, &progress)?;
-        Ok(Trainer { job, folder, optimizer, rate, progress, saved: Instant::now(), reported: BTreeSet::new() })
+        Ok(Trainer {
+            job,
+            folder,
+            optimizer,
+            rate,
+            progress,
+            saved: Instant::now(),
+            reported: BTreeSet::new(),
+        })
     }
 
     /// Goes on with the run in `folder`: the network takes over the weights of its resume state.
@@ -109,7 +117,15 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         }
         folder.write_config(job.config)?;
         folder.write_metrics(&progress.rows)?;
-        Ok(Trainer { job, folder, optimizer, rate, progress, saved: Instant::now(), reported: BTreeSet::new() })
+        Ok(Trainer {
+            job,
+            folder,
+            optimizer,
+            rate,
+            progress,
+            saved: Instant::now(),
+            reported: BTreeSet::new(),
+        })
     }
 
     /// The run's folder.
@@ -161,9 +177,9 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         if self.train_epoch(observer)? == Went::Stopped {
             return Ok(Went::Stopped);
         }
-        let evaluated = Instant::now();
+        let (config, evaluated) = (&self.job.config.train, Instant::now());
         let epoch = self.progress.epoch + 1;
-        let due = epoch % self.job.config.train.eval_every == 0 || epoch == self.epochs();
+        let due = epoch.is_multiple_of(config.eval_every) || epoch == config.epochs;
         let evaluation = match due {
             true => match self.evaluate(observer)? {
                 Some(evaluation) => Some(evaluation),

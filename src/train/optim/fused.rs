@@ -113,10 +113,10 @@ fn apply<T: Real>(rule: &Rule, step: Step, p: &mut [T], g: &[T], states: &mut [V
             each_with(p, g, velocity, |p, g, v| {
                 let g = g + decay * *p;
                 *v = if first { g } else { momentum * *v + fresh * g };
-                *p = *p - lr * if nesterov { g + momentum * *v } else { *v };
+                *p -= lr * if nesterov { g + momentum * *v } else { *v };
             });
         }
-        (Rule::Sgd { .. }, _) => each(p, g, |p, g| *p = *p - lr * (g + decay * *p)),
+        (Rule::Sgd { .. }, _) => each(p, g, |p, g| *p -= lr * (g + decay * *p)),
         (Rule::Adam { beta1, beta2, eps }, [mean, square]) => {
             let adam = Adam::new(beta1, beta2, eps, step);
             each_with2(p, g, mean, square, |p, g, m, v| adam.update(p, g + decay * *p, m, v));
@@ -125,20 +125,20 @@ fn apply<T: Real>(rule: &Rule, step: Step, p: &mut [T], g: &[T], states: &mut [V
             let adam = Adam::new(beta1, beta2, eps, step);
             let keep = T::of(1.0 - step.lr * step.decay);
             each_with2(p, g, mean, square, |p, g, m, v| {
-                *p = *p * keep;
+                *p *= keep;
                 adam.update(p, g, m, v);
             });
         }
         (Rule::RmsProp { alpha, eps, .. }, [square]) => {
             let rms = Rms { alpha: T::of(alpha), fresh: T::of(1.0 - alpha), eps: T::of(eps) };
-            each_with(p, g, square, |p, g, v| *p = *p - lr * rms.scaled(g + decay * *p, v));
+            each_with(p, g, square, |p, g, v| *p -= lr * rms.scaled(g + decay * *p, v));
         }
         (Rule::RmsProp { alpha, eps, momentum }, [square, velocity]) => {
             let rms = Rms { alpha: T::of(alpha), fresh: T::of(1.0 - alpha), eps: T::of(eps) };
             let momentum = T::of(momentum);
             each_with2(p, g, square, velocity, |p, g, s, v| {
                 *v = momentum * *v + rms.scaled(g + decay * *p, s);
-                *p = *p - lr * *v;
+                *p -= lr * *v;
             });
         }
         (Rule::Adam { .. } | Rule::AdamW { .. } | Rule::RmsProp { .. }, _) => {
@@ -172,9 +172,9 @@ impl<T: Real> Adam<T> {
 
     #[inline(always)]
     fn update(&self, p: &mut T, g: T, m: &mut T, v: &mut T) {
-        *m = *m + self.fresh1 * (g - *m);
+        *m += self.fresh1 * (g - *m);
         *v = self.beta2 * *v + self.fresh2 * g * g;
-        *p = *p - self.step_size * *m / (v.sqrt() / self.root_correction2 + self.eps);
+        *p -= self.step_size * *m / (v.sqrt() / self.root_correction2 + self.eps);
     }
 }
 

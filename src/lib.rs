@@ -8,6 +8,7 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod rng;
+pub mod train;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -1,0 +1,321 @@
+//! The settings of a run, as `config.json` holds them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::optim::{Rule, check};
+use super::schedule::{LearningRate, Schedule, Warmup};
+use crate::data::{DataKind, Dataset, LoaderOptions, Pipeline};
+use crate::models::Model;
+use crate::{Error, Result};
+
+/// The version of candle that convzoo is built with.
+pub const CANDLE_VERSION: &str = "0.11.1";
+
+/// How a network is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Passes over the training pictures.
+    pub epochs: usize,
+    /// Pictures in a step.
+    pub batch_size: usize,
+    /// The optimiser and its numbers.
+    pub optimizer: Rule,
+    /// The base learning rate.
+    pub lr: f64,
+    /// Weight decay, as the optimiser understands it.
+    pub weight_decay: f64,
+    /// Whether weight decay acts on batch norms and biases too.
+    pub decay_norms_and_biases: bool,
+    /// How the learning rate changes.
+    pub schedule: Schedule,
+    /// How it begins.
+    pub warmup: Warmup,
+    /// Share of a label that is spread over all classes.
+    pub label_smoothing: f64,
+    /// Of weights, order, augmentation and dropout.
+    pub seed: u64,
+    /// Height and width of the input, in pixels.
+    pub image_size: usize,
+    /// Channels of the input.
+    pub channels: usize,
+    /// Evaluate after every so many epochs, and after the last.
+    pub eval_every: usize,
+    /// Save the resume state within an epoch when the last one is so old, in minutes.
+    pub save_minutes: f64,
+    /// Threads that decode and transform pictures.
+    pub workers: usize,
+}
+
+impl Default for TrainConfig {
+    /// Ten epochs of SGD with momentum on a cosine; a start, not a recipe.
+    fn default() -> Self {
+        TrainConfig {
+            epochs: 10,
+            batch_size: 32,
+            optimizer: Rule::MOMENTUM,
+            lr: 0.01,
+            weight_decay: 5e-4,
+            decay_norms_and_biases: true,
+            schedule: Schedule::Cosine { min_lr: 0.0 },
+            warmup: Warmup::NONE,
+            label_smoothing: 0.0,
+            seed: 42,
+            image_size: 96,
+            channels: 3,
+            eval_every: 1,
+            save_minutes: 10.0,
+            workers: LoaderOptions::default().workers,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Refuses numbers that make no sense.
+    ///
+    /// # Errors
+    /// Names the setting, what it is and what it must be.
+    pub fn check(&self) -> Result<()> {
+        let counts = [
+            ("epochs", self.epochs),
+            ("the batch size", self.batch_size),
+            ("the image size", self.image_size),
+            ("channels", self.channels),
+            ("epochs between evaluations", self.eval_every),
+            ("loader threads", self.workers),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(Error::Setting(format!("{name}: got 0; at least 1 is needed")));
+        }
+        check("the learning rate", self.lr, self.lr > 0.0, "above 0")?;
+        check("weight decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more")?;
+        let smoothing = self.label_smoothing;
+        check("label smoothing", smoothing, (0.0..1.0).contains(&smoothing), "in [0, 1)")?;
+        check("minutes between saves", self.save_minutes, self.save_minutes > 0.0, "above 0")?;
+        self.optimizer.check()?;
+        self.schedule.check()?;
+        self.warmup.check()
+    }
+
+    /// For the loader of `count` training pictures: shuffled. A last batch of a single picture is
+    /// left out, since a batch norm cannot learn from one.
+    pub fn train_loader(&self, count: usize) -> LoaderOptions {
+        let drop_last = count > self.batch_size && count % self.batch_size == 1;
+        LoaderOptions { shuffle: true, drop_last, ..self.eval_loader() }
+    }
+
+    /// For a loader of pictures to evaluate on: in order, all of them.
+    pub fn eval_loader(&self) -> LoaderOptions {
+        let (batch_size, seed, workers) = (self.batch_size, self.seed, self.workers);
+        LoaderOptions { batch_size, seed, workers, ..Default::default() }
+    }
+
+    /// The learning rate of every step of a run with `batches` steps an epoch.
+    pub fn learning_rate(&self, batches: usize) -> LearningRate {
+        let (schedule, epochs) = (self.schedule.clone(), self.epochs as u64);
+        LearningRate::new(self.lr, schedule, self.warmup, batches as u64, epochs)
+    }
+}
+
+/// What is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// The architecture's name in the registry.
+    pub name: String,
+    /// Trainable values, without auxiliary heads.
+    pub params: usize,
+    /// Multiply-adds for one picture, in evaluation.
+    pub macs: u64,
+    /// The weight file it began with, where it was not fresh weights.
+    pub weights: Option<String>,
+}
+
+impl ModelInfo {
+    /// Of a model that begins with fresh weights.
+    ///
+    /// # Errors
+    /// Never, for a model that was built: its input was checked.
+    pub fn new(model: &Model) -> Result<Self> {
+        let (name, macs) = (model.architecture.name.to_owned(), model.macs()?);
+        Ok(ModelInfo { name, params: model.parameter_count(), macs, weights: None })
+    }
+}
+
+/// What it is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataInfo {
+    /// The data set's name.
+    pub name: String,
+    /// What kind of pictures.
+    pub kind: DataKind,
+    /// Changes when the data does.
+    pub identity: String,
+    /// Where it came from.
+    pub origin: String,
+    /// Names of the classes, by label.
+    pub classes: Vec<String>,
+    /// Training pictures.
+    pub train_images: usize,
+    /// Validation pictures.
+    pub val_images: usize,
+    /// What is done to a training picture.
+    pub train_pipeline: Pipeline,
+    /// What is done to a validation picture, and to one that is predicted.
+    pub eval_pipeline: Pipeline,
+}
+
+impl DataInfo {
+    /// Of a data set and what is done to its pictures.
+    pub fn new(dataset: &Dataset, train_pipeline: Pipeline, eval_pipeline: Pipeline) -> Self {
+        DataInfo {
+            name: dataset.name.clone(),
+            kind: dataset.kind,
+            identity: dataset.identity.clone(),
+            origin: dataset.origin.clone(),
+            classes: dataset.classes.clone(),
+            train_images: dataset.train.len(),
+            val_images: dataset.val.len(),
+            train_pipeline,
+            eval_pipeline,
+        }
+    }
+}
+
+/// What a run was computed with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Of convzoo.
+    pub convzoo: String,
+    /// Of candle.
+    pub candle: String,
+}
+
+impl Default for Versions {
+    /// Of this program.
+    fn default() -> Self {
+        let convzoo = env!("CARGO_PKG_VERSION").to_owned();
+        Versions { convzoo, candle: CANDLE_VERSION.to_owned() }
+    }
+}
+
+/// All that defines a run; `config.json` in its folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunConfig {
+    /// What is trained.
+    pub model: ModelInfo,
+    /// What it is trained on.
+    pub data: DataInfo,
+    /// How.
+    pub train: TrainConfig,
+    /// `cpu`, `cuda:0`, `metal`.
+    pub device: String,
+    /// Threads that compute.
+    pub threads: usize,
+    /// What it is computed with.
+    pub versions: Versions,
+    /// The command line.
+    pub command: Vec<String>,
+}
+
+impl RunConfig {
+    /// The run of this program, on all of rayon's threads.
+    pub fn new(model: ModelInfo, data: DataInfo, train: TrainConfig, device: String) -> Self {
+        RunConfig {
+            model,
+            data,
+            train,
+            device,
+            threads: rayon::current_num_threads(),
+            versions: Versions::default(),
+            command: std::env::args().collect(),
+        }
+    }
+
+    /// What differs from `saved` and would make a resumed run another run; one line each.
+    pub fn differences(&self, saved: &RunConfig) -> Vec<String> {
+        let mut found = Vec::new();
+        let value = |config: &RunConfig| serde_json::to_value(config).unwrap_or_default();
+        differ("", &value(saved), &value(self), &mut found);
+        found
+    }
+}
+
+/// Settings that may change when a run is resumed: its bits do not depend on them, or they say how
+/// far it goes.
+const FREE: &[&str] = &[
+    "train.epochs",
+    "train.save_minutes",
+    "train.workers",
+    "data.origin",
+    "threads",
+    "versions",
+    "command",
+];
+
+fn differ(path: &str, saved: &Value, now: &Value, found: &mut Vec<String>) {
+    if saved == now || FREE.contains(&path) {
+        return;
+    }
+    match (saved, now) {
+        (Value::Object(saved), Value::Object(now)) if path.split('.').count() < 3 => {
+            let keys = saved.keys().chain(now.keys().filter(|key| !saved.contains_key(*key)));
+            for key in keys {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let of = |object: &serde_json::Map<_, _>| object.get(key).cloned();
+                let (saved, now) = (of(saved).unwrap_or_default(), of(now).unwrap_or_default());
+                differ(&path, &saved, &now, found);
+            }
+        }
+        _ => found.push(format!("{path} was {saved} and is now {now}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candle_is_the_locked_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock");
+        let lock = std::fs::read_to_string(path).unwrap().replace('\r', "");
+        let entry = format!("name = \"candle-core\"\nversion = \"{CANDLE_VERSION}\"");
+        assert!(lock.contains(&entry));
+    }
+
+    #[test]
+    fn settings_survive_json() {
+        let config = TrainConfig {
+            optimizer: Rule::ADAMW,
+            schedule: Schedule::MultiStep { milestones: vec![1.5, 3.0], gamma: 0.1 },
+            warmup: Warmup::epochs(0.1 + 0.2),
+            lr: 0.1 + 0.2,
+            seed: u64::MAX,
+            ..Default::default()
+        };
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<TrainConfig>(&json).unwrap(), config);
+        assert!(serde_json::from_str::<TrainConfig>("{\"learning_rate\": 1}").is_err());
+        let partial: TrainConfig = serde_json::from_str("{\"lr\": 1.0}").unwrap();
+        assert_eq!(partial, TrainConfig { lr: 1.0, ..Default::default() });
+    }
+
+    #[test]
+    fn senseless_settings_are_refused() {
+        let refused = |config: TrainConfig| config.check().unwrap_err().to_string();
+        let base = TrainConfig::default();
+        base.check().unwrap();
+        assert!(refused(TrainConfig { epochs: 0, ..base.clone() }).contains("epochs"));
+        assert!(refused(TrainConfig { lr: -1.0, ..base.clone() }).contains("learning rate is -1"));
+        assert!(refused(TrainConfig { lr: f64::INFINITY, ..base.clone() }).contains("learning"));
+        assert!(refused(TrainConfig { label_smoothing: 1.0, ..base }).contains("smoothing"));
+    }
+
+    #[test]
+    fn a_batch_of_one_is_left_out() {
+        let config = TrainConfig { batch_size: 8, ..Default::default() };
+        assert!(config.train_loader(17).drop_last);
+        assert!(!config.train_loader(16).drop_last && !config.train_loader(18).drop_last);
+        assert!(!config.train_loader(1).drop_last);
+    }
+}

@@ -1,0 +1,143 @@
+//! A pass over labelled pictures without training.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::metrics::Sums;
+use crate::Result;
+use crate::data::{Batch, Loader};
+use crate::models::Model;
+use crate::nn::{Mode, Network, Output, Params};
+use crate::ops::{self, CrossEntropyParams, Reduction};
+
+/// What can be trained: something with parameters that makes logits of pictures.
+pub trait Trainable {
+    /// Runs pictures [N, C, H, W]; in [`Mode::Eval`] without a graph.
+    ///
+    /// # Errors
+    /// Where the pictures do not fit.
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Output>;
+
+    /// Its parameters and buffers.
+    fn params(&self) -> &Params;
+}
+
+impl Trainable for Network {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Output> {
+        Network::forward(self, x, mode)
+    }
+
+    fn params(&self) -> &Params {
+        Network::params(self)
+    }
+}
+
+impl Trainable for Model {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Output> {
+        self.network.forward(x, mode)
+    }
+
+    fn params(&self) -> &Params {
+        self.network.params()
+    }
+}
+
+/// The result of a pass over labelled pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Mean cross-entropy, without label smoothing.
+    pub loss: f64,
+    /// Share of pictures whose class came first.
+    pub top1: f64,
+    /// Share of pictures whose class was among the first five.
+    pub top5: f64,
+    /// Pictures seen.
+    pub images: u64,
+    /// Seconds it took, waiting for pictures included.
+    pub seconds: f64,
+}
+
+impl Evaluation {
+    /// Pictures a second.
+    pub fn images_per_s(&self) -> f64 {
+        per_second(self.images, self.seconds)
+    }
+}
+
+/// A rate; 0 where no time has passed.
+pub(super) fn per_second(images: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { images as f64 / seconds } else { 0.0 }
+}
+
+/// Evaluates a network on all pictures of a loader.
+///
+/// # Errors
+/// Where pictures cannot be read or do not fit the network.
+pub fn evaluate(network: &impl Trainable, loader: &Loader, device: &Device) -> Result<Evaluation> {
+    let start = Instant::now();
+    let sums = pass(network, loader, device, &mut |_| ControlFlow::Continue(()))?;
+    Ok(evaluation(&sums.unwrap_or_default(), start))
+}
+
+/// [`evaluate`], calling `watch` with the number of batches done after each; `None` where that
+/// broke off.
+///
+/// # Errors
+/// Where pictures cannot be read or do not fit the network.
+pub fn evaluate_watched(
+    network: &impl Trainable,
+    loader: &Loader,
+    device: &Device,
+    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Evaluation>> {
+    let start = Instant::now();
+    let sums = pass(network, loader, device, watch)?;
+    Ok(sums.map(|sums| evaluation(&sums, start)))
+}
+
+fn evaluation(sums: &Sums, start: Instant) -> Evaluation {
+    Evaluation {
+        loss: sums.mean_loss(),
+        top1: sums.top1_share(),
+        top5: sums.top5_share(),
+        images: sums.images,
+        seconds: start.elapsed().as_secs_f64(),
+    }
+}
+
+fn pass(
+    network: &impl Trainable,
+    loader: &Loader,
+    device: &Device,
+    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Sums>> {
+    let mut sums = Sums::default();
+    let entropy = CrossEntropyParams { reduction: Reduction::Sum, ..Default::default() };
+    for batch in loader.epoch(0, 0) {
+        let batch = batch?;
+        let images = input(network, &batch, device)?;
+        let logits = network.forward(&images, Mode::Eval)?.logits;
+        let loss = number(&ops::cross_entropy(&logits, &batch.labels, &entropy)?)?;
+        sums.add(&logits, &batch.labels, loss)?;
+        if watch(batch.number + 1).is_break() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(sums))
+}
+
+/// A batch's pictures where the network is, in its type.
+pub(super) fn input(network: &impl Trainable, batch: &Batch, device: &Device) -> Result<Tensor> {
+    let of_type =
+        network.params().trainable().next().or_else(|| network.params().entries().first());
+    let dtype = of_type.map_or(DType::F32, |entry| entry.var.dtype());
+    Ok(batch.images.to_device(device)?.to_dtype(dtype)?)
+}
+
+/// A scalar's value.
+pub(super) fn number(scalar: &Tensor) -> Result<f64> {
+    Ok(scalar.detach().to_dtype(DType::F64)?.to_scalar()?)
+}

@@ -1,0 +1,26 @@
+//! Training: one loop for every network and data set.
+//!
+//! A [`Trainer`] takes a network, two loaders and a [`RunConfig`], trains, evaluates after every
+//! epoch, and writes the run's [folder](RunFolder). Its parts can be used alone: [`Optimizer`] and
+//! [`LearningRate`] in a loop of one's own, [`evaluate`] for a network that is trained.
+//!
+//! Everything follows from the settings, the seed and the number of the step: the same run gives the
+//! same bits on any number of threads, and when it is stopped and resumed.
+
+mod config;
+mod evaluate;
+mod metrics;
+mod observer;
+mod optim;
+mod run;
+mod schedule;
+mod trainer;
+
+pub use config::{CANDLE_VERSION, DataInfo, ModelInfo, RunConfig, TrainConfig, Versions};
+pub use evaluate::{Evaluation, Trainable, evaluate, evaluate_watched};
+pub use metrics::Sums;
+pub use observer::{BatchDone, Observer, Started};
+pub use optim::{Optimizer, Rule};
+pub use run::{Best, EpochRow, METRICS_HEADER, Progress, RunFolder, Summary};
+pub use schedule::{LearningRate, Length, Schedule, Warmup};
+pub use trainer::{Job, Outcome, Trainer};

@@ -1,0 +1,462 @@
+//! The folder of a run: all that passes between training and whoever reads its results.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `config.json` | [`RunConfig`]: every setting, the data's identity, versions |
+//! | `metrics.csv` | one [`EpochRow`] a line |
+//! | `best.safetensors`, `last.safetensors` | weights, with what is needed to predict with them |
+//! | `resume.safetensors` | parameters, optimiser state and [`Progress`]: enough to go on |
+//! | `summary.json` | [`Summary`], at the end |
+//!
+//! Every file is written aside, flushed and renamed, so a run that is killed leaves whole files. The
+//! resume state is written before the metrics, which can be made anew from it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use candle_core::{Device, Tensor};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::config::RunConfig;
+use super::evaluate::per_second;
+use super::metrics::Sums;
+use super::optim::Optimizer;
+use crate::nn::Params;
+use crate::weights::{self, Metadata};
+use crate::{Error, Result, files};
+
+/// The first line of `metrics.csv`.
+pub const METRICS_HEADER: &str =
+    "epoch,lr,train_loss,train_top1,val_loss,val_top1,images_per_s,seconds";
+
+/// The key in the header of `resume.safetensors` that holds [`Progress`] as JSON.
+const PROGRESS: &str = "convzoo.progress";
+
+const FILES: [&str; 6] = [
+    "config.json",
+    "metrics.csv",
+    "best.safetensors",
+    "last.safetensors",
+    "resume.safetensors",
+    "summary.json",
+];
+
+/// What came of an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRow {
+    /// From 1.
+    pub epoch: usize,
+    /// Learning rate of its last step.
+    pub lr: f64,
+    /// Mean loss of the main logits, label smoothing included.
+    pub train_loss: f64,
+    /// Share of training pictures that were right, as augmented and before the step they were for.
+    pub train_top1: f64,
+    /// Mean validation loss; none where the epoch was not evaluated.
+    pub val_loss: Option<f64>,
+    /// Share of validation pictures that were right.
+    pub val_top1: Option<f64>,
+    /// Share of validation pictures whose class was among the first five.
+    pub val_top5: Option<f64>,
+    /// Training pictures seen.
+    pub images: u64,
+    /// Seconds of training alone, waiting for pictures included.
+    pub train_seconds: f64,
+    /// Seconds of training and evaluation.
+    pub seconds: f64,
+}
+
+impl EpochRow {
+    /// Training pictures a second, evaluation not counted.
+    pub fn images_per_s(&self) -> f64 {
+        per_second(self.images, self.train_seconds)
+    }
+
+    /// Its line of `metrics.csv`.
+    fn line(&self) -> String {
+        let cell = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
+        format!(
+            "{},{},{:.6},{:.6},{},{},{:.2},{:.3}",
+            self.epoch,
+            self.lr,
+            self.train_loss,
+            self.train_top1,
+            cell(self.val_loss),
+            cell(self.val_top1),
+            self.images_per_s(),
+            self.seconds
+        )
+    }
+}
+
+/// The epoch with the best weights so far.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// From 1.
+    pub epoch: usize,
+    /// Its validation top-1.
+    pub top1: f64,
+    /// Its validation loss, which decides between equal top-1.
+    pub loss: f64,
+}
+
+/// How far a run has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Epochs that are complete.
+    pub epoch: usize,
+    /// Batches of the next epoch that are done.
+    pub batch: usize,
+    /// Sums over the batches of the epoch under way.
+    pub sums: Sums,
+    /// Seconds of training in the epoch under way.
+    pub train_seconds: f64,
+    /// The epochs that are complete.
+    pub rows: Vec<EpochRow>,
+    /// The best of them.
+    pub best: Option<Best>,
+}
+
+/// The outcome of a finished run; `summary.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The architecture's name.
+    pub model: String,
+    /// The data set's name.
+    pub dataset: String,
+    /// What kind of pictures: photographs, drawn, digits, pictures.
+    pub data_kind: String,
+    /// Height and width of the input, in pixels.
+    pub image_size: usize,
+    /// Channels of the input.
+    pub channels: usize,
+    /// Classes.
+    pub num_classes: usize,
+    /// Training pictures.
+    pub train_images: usize,
+    /// Validation pictures.
+    pub val_images: usize,
+    /// Pictures that could not be read and were left out.
+    pub skipped_images: usize,
+    /// Epochs.
+    pub epochs: usize,
+    /// Validation top-1 after the last epoch.
+    pub val_top1: Option<f64>,
+    /// Validation top-5 after the last epoch.
+    pub val_top5: Option<f64>,
+    /// Validation loss after the last epoch.
+    pub val_loss: Option<f64>,
+    /// Validation top-1 of the best epoch, whose weights are in `best.safetensors`.
+    pub best_val_top1: Option<f64>,
+    /// That epoch, from 1.
+    pub best_epoch: Option<usize>,
+    /// Trainable values, without auxiliary heads.
+    pub params: usize,
+    /// Multiply-adds for one picture, in evaluation.
+    pub macs: u64,
+    /// Pictures in a step.
+    pub batch_size: usize,
+    /// Training pictures a second over the whole run, evaluation not counted.
+    pub train_images_per_s: f64,
+    /// Seconds of training and evaluation.
+    pub seconds: f64,
+    /// The seed.
+    pub seed: u64,
+    /// The device.
+    pub device: String,
+    /// Threads that computed.
+    pub threads: usize,
+}
+
+impl Summary {
+    /// Of a run that has come so far.
+    pub(super) fn new(config: &RunConfig, progress: &Progress, skipped_images: usize) -> Self {
+        let (rows, last) = (&progress.rows, progress.rows.last());
+        let images = rows.iter().map(|row| row.images).sum();
+        let train_seconds = rows.iter().map(|row| row.train_seconds).sum();
+        Summary {
+            model: config.model.name.clone(),
+            dataset: config.data.name.clone(),
+            data_kind: config.data.kind.to_string(),
+            image_size: config.train.image_size,
+            channels: config.train.channels,
+            num_classes: config.data.classes.len(),
+            train_images: config.data.train_images,
+            val_images: config.data.val_images,
+            skipped_images,
+            epochs: progress.epoch,
+            val_top1: last.and_then(|row| row.val_top1),
+            val_top5: last.and_then(|row| row.val_top5),
+            val_loss: last.and_then(|row| row.val_loss),
+            best_val_top1: progress.best.map(|best| best.top1),
+            best_epoch: progress.best.map(|best| best.epoch),
+            params: config.model.params,
+            macs: config.model.macs,
+            batch_size: config.train.batch_size,
+            train_images_per_s: per_second(images, train_seconds),
+            seconds: rows.iter().map(|row| row.seconds).sum(),
+            seed: config.train.seed,
+            device: config.device.clone(),
+            threads: config.threads,
+        }
+    }
+}
+
+/// The folder of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// A new folder, with its `config.json`; its parents are made too.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or holds a run already.
+    pub fn create(path: &Path, config: &RunConfig) -> Result<Self> {
+        if let Some(file) = FILES.iter().find(|file| path.join(file).exists()) {
+            let cause = format!(
+                "holds a run already ({file} is there); go on with it by --resume, or choose \
+                 another folder"
+            );
+            return Err(Error::file(path, cause));
+        }
+        std::fs::create_dir_all(path).map_err(|error| Error::file(path, error))?;
+        let folder = RunFolder { path: path.to_owned() };
+        folder.write_json("config.json", config)?;
+        Ok(folder)
+    }
+
+    /// The folder of a run, whose config may be read and which may be resumed.
+    ///
+    /// # Errors
+    /// Where it holds no run.
+    pub fn open(path: &Path) -> Result<Self> {
+        match path.join("config.json").is_file() {
+            true => Ok(RunFolder { path: path.to_owned() }),
+            false => Err(Error::file(path, "holds no run (there is no config.json in it)")),
+        }
+    }
+
+    /// `runs/MODEL-DATASET-TIME` under the working directory, in UTC; where that is taken, with a
+    /// number behind it.
+    pub fn default_path(model: &str, dataset: &str) -> PathBuf {
+        let stem = format!("{model}-{dataset}-{}", timestamp(SystemTime::now()));
+        let numbered = (2..).map(|n: u32| format!("{stem}-{n}"));
+        let mut names = std::iter::once(stem.clone()).chain(numbered);
+        let free = names.find(|name| !Path::new("runs").join(name).exists());
+        Path::new("runs").join(free.unwrap_or(stem))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The settings of its run.
+    ///
+    /// # Errors
+    /// Where `config.json` cannot be read.
+    pub fn config(&self) -> Result<RunConfig> {
+        self.read_json("config.json")
+    }
+
+    /// The outcome of its run.
+    ///
+    /// # Errors
+    /// Where `summary.json` cannot be read: the run may not be finished.
+    pub fn summary(&self) -> Result<Summary> {
+        self.read_json("summary.json")
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let path = self.file(name);
+        let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+        serde_json::from_str(&text).map_err(|error| Error::file(&path, error))
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let path = self.file(name);
+        let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(&path, e))?;
+        files::write_bytes(&path, (text + "\n").as_bytes())
+    }
+
+    /// Takes the settings that a resumed run may change into `config.json`.
+    pub(super) fn write_config(&self, config: &RunConfig) -> Result<()> {
+        self.write_json("config.json", config)
+    }
+
+    pub(super) fn write_summary(&self, summary: &Summary) -> Result<()> {
+        self.write_json("summary.json", summary)
+    }
+
+    pub(super) fn write_metrics(&self, rows: &[EpochRow]) -> Result<()> {
+        let mut text = format!("{METRICS_HEADER}\n");
+        for row in rows {
+            let _ = writeln!(text, "{}", row.line()); // a String takes everything
+        }
+        files::write_bytes(&self.file("metrics.csv"), text.as_bytes())
+    }
+
+    /// Writes `best.safetensors` or `last.safetensors`.
+    pub(super) fn write_weights(
+        &self,
+        name: &str,
+        params: &Params,
+        config: &RunConfig,
+        val_top1: Option<f64>,
+    ) -> Result<()> {
+        let path = self.file(name);
+        let pipeline = serde_json::to_value(&config.data.eval_pipeline);
+        let size = config.train.image_size;
+        let metadata = Metadata {
+            architecture: config.model.name.clone(),
+            classes: config.data.classes.clone(),
+            input: (config.train.channels, size, size),
+            preprocessing: pipeline.map_err(|error| Error::file(&path, error))?,
+            dataset: config.data.name.clone(),
+            data_kind: config.data.kind.to_string(),
+            val_top1,
+        };
+        weights::save(&path, params, &metadata)
+    }
+
+    /// Writes `resume.safetensors`.
+    pub(super) fn write_state(
+        &self,
+        params: &Params,
+        optimizer: &Optimizer,
+        progress: &Progress,
+    ) -> Result<()> {
+        let path = self.file("resume.safetensors");
+        let mut tensors = Vec::new();
+        for entry in params.entries() {
+            tensors.push((format!("param.{}", entry.spec.name), entry.var.as_detached_tensor()));
+        }
+        let state = optimizer.state()?.into_iter();
+        tensors.extend(state.map(|(name, tensor)| (format!("optim.{name}"), tensor)));
+        for (_, tensor) in &mut tensors {
+            *tensor = tensor.to_device(&Device::Cpu)?;
+        }
+        let json = serde_json::to_string(progress).map_err(|e| Error::file(&path, e))?;
+        let header = HashMap::from([(PROGRESS.to_owned(), json)]);
+        let views = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let bytes = safetensors::serialize(views, Some(header));
+        files::write_bytes(&path, &bytes.map_err(|error| Error::file(&path, error))?)
+    }
+
+    /// Reads `resume.safetensors` into parameters and optimiser.
+    pub(super) fn read_state(
+        &self,
+        params: &Params,
+        optimizer: &mut Optimizer,
+    ) -> Result<Progress> {
+        let path = self.file("resume.safetensors");
+        let broken = |error: &dyn std::fmt::Display| {
+            Error::file(&path, format!("is no resume state that can be read: {error}"))
+        };
+        let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+        let (_, header) =
+            safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
+        let json = header.metadata().as_ref().and_then(|map| map.get(PROGRESS));
+        let json = json.ok_or_else(|| broken(&"its header says nothing of a run"))?;
+        let progress = serde_json::from_str(json).map_err(|e| broken(&e))?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
+        let (of_params, of_optimizer) = split(tensors.map_err(|e| broken(&e))?);
+        let entries = params.entries().iter();
+        if let Some(lost) = entries.map(|e| &e.spec.name).find(|n| !of_params.contains_key(*n)) {
+            return Err(broken(&format!("parameter {lost} is missing")));
+        }
+        optimizer.restore(&of_optimizer).map_err(|e| broken(&e))?;
+        let values = of_params.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        params.set(values).map_err(|e| broken(&e))?;
+        Ok(progress)
+    }
+}
+
+/// Tensors of the parameters and of the optimiser.
+fn split(tensors: HashMap<String, Tensor>) -> (HashMap<String, Tensor>, HashMap<String, Tensor>) {
+    let (mut params, mut optimizer) = (HashMap::new(), HashMap::new());
+    for (name, tensor) in tensors {
+        if let Some(name) = name.strip_prefix("param.") {
+            params.insert(name.to_owned(), tensor);
+        } else if let Some(name) = name.strip_prefix("optim.") {
+            optimizer.insert(name.to_owned(), tensor);
+        }
+    }
+    (params, optimizer)
+}
+
+/// `20260131-235959`, in UTC.
+fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, seconds) = (since / 86_400, since % 86_400);
+    let (year, month, day) = date(days);
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}{month:02}{day:02}-{h:02}{m:02}{s:02}")
+}
+
+/// Year, month and day of a day counted from 1970-01-01.
+fn date(mut days: u64) -> (u64, u64, u64) {
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let mut year = 1970;
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    (year, month, days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date(0), (1970, 1, 1));
+        assert_eq!(date(19_782), (2024, 2, 29));
+        assert_eq!(date(19_783), (2024, 3, 1));
+        assert_eq!(date(20_453), (2025, 12, 31));
+        assert_eq!(date(20_454), (2026, 1, 1));
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_767_225_599);
+        assert_eq!(timestamp(time), "20251231-235959");
+    }
+
+    #[test]
+    fn a_line_has_a_cell_for_every_name() {
+        let row = EpochRow {
+            epoch: 1,
+            lr: 0.05,
+            train_loss: 0.7,
+            train_top1: 0.5,
+            val_loss: None,
+            val_top1: None,
+            val_top5: None,
+            images: 30,
+            train_seconds: 2.0,
+            seconds: 2.5,
+        };
+        assert_eq!(row.line(), "1,0.05,0.700000,0.500000,,,15.00,2.500");
+        let cells = |line: &str| line.split(',').count();
+        assert_eq!(cells(&row.line()), cells(METRICS_HEADER));
+    }
+}

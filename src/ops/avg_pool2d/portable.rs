@@ -25,8 +25,8 @@ fn sums(x: &Tensor, dim: usize, spans: &[Span]) -> Result<Tensor> {
     let picks: Vec<u32> = (0..longest)
         .flat_map(|k| spans.iter().map(move |span| element(k, span).unwrap_or(zero) as u32))
         .collect();
-    let gathered =
-        x.pad_with_zeros(dim, 0, 1)?.index_select(&Tensor::new(picks, x.device())?, dim)?;
+    let padded = x.pad_with_zeros(dim, 0, 1)?.contiguous()?;
+    let gathered = padded.index_select(&Tensor::new(picks, x.device())?, dim)?;
     let mut dims = x.dims().to_vec();
     dims.splice(dim..=dim, [longest, spans.len()]);
     gathered.reshape(dims)?.sum(dim)

@@ -160,7 +160,7 @@ fn finish(request: &DataRequest, found: Found, mut notes: Vec<String>) -> Result
 
 /// The data set that the files of some folders make.
 fn of_files(name: &'static str, kind: DataKind, [mean, std]: [[f32; 3]; 2], parts: Parts) -> Found {
-    let files = |files| Files::new(&parts.root, files);
+    let files = |files| -> Arc<dyn Source> { Arc::new(Files::new(&parts.root, files)) };
     Found {
         name,
         kind,

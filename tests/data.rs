@@ -701,7 +701,7 @@ fn idx_files_are_read_packed_or_not() {
 #[test]
 fn idx_files_that_lie_are_refused_precisely() {
     let pixels = vec![0; 20 * 784];
-    let labels = vec![0; 20];
+    let labels = [0; 20];
     for (file, bytes, why) in [
         ("train-images-idx3-ubyte.gz", idx(&[20, 28, 28], &pixels[1..]), "cut off: 15679 of the"),
         ("train-images-idx3-ubyte.gz", idx(&[u32::MAX; 3], &pixels), "promises sizes"),

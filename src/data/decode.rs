@@ -127,6 +127,6 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
             _ => at += 2 + usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]])),
         }
     }
-    // Not the order of segments we know: the decoder shall judge, unless the bytes ended.
-    at < bytes.len()
+    // No segment begins here: the decoder shall judge, unless the bytes have ended.
+    at + 4 <= bytes.len()
 }

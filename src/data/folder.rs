@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::decode::{Limits, decode_file};
 use super::picture::Picture;
@@ -25,8 +24,8 @@ pub(crate) struct LabelledFile {
 }
 
 impl Files {
-    pub(crate) fn new(root: &Path, files: Vec<LabelledFile>) -> Arc<dyn Source> {
-        Arc::new(Files { root: root.to_path_buf(), files, limits: Limits::default() })
+    pub(crate) fn new(root: &Path, files: Vec<LabelledFile>) -> Self {
+        Files { root: root.to_path_buf(), files, limits: Limits::default() }
     }
 }
 

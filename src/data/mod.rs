@@ -42,7 +42,7 @@ pub use decode::{Limits, decode, decode_file};
 pub use folder::Files;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, OnBad};
 pub use mnist::Digits;
-pub use open::{DATASETS, DEFAULT_VAL_SPLIT, DRAWN_PICTURES, DataRequest, open};
+pub use open::{DATASETS, DEFAULT_VAL_SPLIT, DataRequest, open};
 pub use picture::Picture;
 pub use resize::Filter;
 pub use source::{Source, Subset, identity};

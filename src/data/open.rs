@@ -14,9 +14,6 @@ pub const DATASETS: [&str; 4] = ["cats-dogs", "cats-dogs-drawn", "mnist", "folde
 /// The share of a folder without a validation part that is held out from training.
 pub const DEFAULT_VAL_SPLIT: f64 = 0.1;
 
-/// How many pictures the drawn sample has for training and for validation.
-pub const DRAWN_PICTURES: [usize; 2] = [1600, 400];
-
 /// Colour statistics of ImageNet, for pictures of which nothing is known.
 const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
@@ -163,7 +160,7 @@ fn finish(request: &DataRequest, found: Found, mut notes: Vec<String>) -> Result
 
 /// The data set that the files of some folders make.
 fn of_files(name: &'static str, kind: DataKind, [mean, std]: [[f32; 3]; 2], parts: Parts) -> Found {
-    let files = |files| Files::new(&parts.root, files);
+    let files = |files| -> Arc<dyn Source> { Arc::new(Files::new(&parts.root, files)) };
     Found {
         name,
         kind,
@@ -251,9 +248,8 @@ fn fallback_note(error: &Error, dir: &Path) -> String {
 }
 
 fn drawn_sample(request: &DataRequest, notes: Vec<String>) -> Dataset {
-    let [train, val] =
-        DRAWN_PICTURES.map(|count| request.limit.map_or(count, |limit| limit.min(count)));
-    let mut dataset = drawn::cats_dogs(request.seed, train, val);
+    let at_most = |count: usize| request.limit.map_or(count, |limit| limit.min(count));
+    let mut dataset = drawn::cats_dogs(request.seed, at_most(drawn::TRAIN), at_most(drawn::VAL));
     dataset.notes.splice(0..0, notes);
     if request.val_split.is_some() {
         dataset

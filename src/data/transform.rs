@@ -418,7 +418,7 @@ impl Pipeline {
     ///
     /// Photographs and drawings: the shorter side to 4/3 of `size`, a random resized crop of 35 to
     /// 100 % of the area, a flip in half of the cases, colour jitter of 0.2. Digits: resized to
-    /// `size` (but to 28 with black borders for sizes of 28 to 36), no randomness.
+    /// `size` (but to 28 with black borders for even sizes of 28 to 36), no randomness.
     ///
     /// `mean` and `std` are the data set's, and are converted where its channels are not the
     /// network's.
@@ -460,7 +460,7 @@ impl Pipeline {
     ) -> Result<Self> {
         let filter = Filter::Bilinear;
         let mut steps = match kind {
-            DataKind::Digits if (28..=36).contains(&size) && size % 2 == 0 => {
+            DataKind::Digits if (28..=36).contains(&size) && size.is_multiple_of(2) => {
                 vec![Step::ResizeExact { size: 28, filter }, Step::Pad { border: (size - 28) / 2 }]
             }
             DataKind::Digits => vec![Step::ResizeExact { size, filter }],

@@ -50,7 +50,7 @@ fn aside(path: &Path) -> PathBuf {
 }
 
 /// Makes the rename itself last, where the platform can: a folder is flushed like a file on Unix.
-fn sync_folder(path: &Path) {
+pub(crate) fn sync_folder(path: &Path) {
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         // Not every file system allows it; the file's own contents are safe already.
         let _ = File::open(folder).and_then(|folder| folder.sync_all());

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{DataKind, Dataset, Picture, Source};
+use super::{DataKind, Dataset, Picture, Source, identity};
 use crate::error::{Error, Result};
-use crate::rng::Rng;
+use crate::rng::{Rng, fnv1a, splitmix64};
 
 mod artist;
 mod cat;
@@ -38,7 +38,7 @@ pub const VAL: usize = 400;
 const SIDE: usize = 128;
 
 /// Raised whenever the same seed draws other pictures than before.
-const VERSION: u32 = 1;
+const VERSION: u64 = 1;
 
 /// Training pictures the channel means are measured on.
 const SAMPLE: usize = 256;
@@ -60,7 +60,7 @@ pub fn cats_dogs(seed: u64, train: usize, val: usize) -> Dataset {
         mean,
         std,
         origin: format!("drawn by the program, seed {seed}"),
-        identity: format!("{NAME} version {VERSION}, seed {seed}, {train} train + {val} val"),
+        identity: identity(&[("train", train_split.as_ref()), ("val", val_split.as_ref())]),
         train: train_split,
         val: val_split,
         test: None,
@@ -113,8 +113,7 @@ struct Drawings {
 
 impl Drawings {
     fn draw(&self, index: usize) -> Picture {
-        let mut rng =
-            Rng::stream(self.seed, "drawn", &[crate::rng::fnv1a(self.split), index as u64]);
+        let mut rng = Rng::stream(self.seed, "drawn", &[fnv1a(self.split), index as u64]);
         let mut canvas = scene::background(&mut rng, SIDE);
         let mut artist = artist::Artist::random(&mut canvas, &mut rng);
         match self.label(index) {
@@ -146,6 +145,10 @@ impl Source for Drawings {
             return Err(Error::dataset(NAME, cause));
         }
         Ok(self.draw(index))
+    }
+
+    fn stamp(&self, _index: usize) -> u64 {
+        splitmix64(splitmix64(self.seed) ^ VERSION)
     }
 }
 

@@ -13,6 +13,7 @@ use super::lock::{Lock, beside, create_parent};
 use super::progress::Progress;
 use super::request::{Answer, Failure, cut_off, host};
 use crate::error::{Error, Result};
+use crate::files::sync_folder;
 
 /// Requests made for one file at most, however much each of them brings.
 const MAX_REQUESTS: usize = 200;
@@ -62,7 +63,8 @@ impl Hub {
             Transfer { hub: self, agent, url, repo, file, part: &part, progress, sha256 };
         transfer.run(have)?;
         fs::rename(&part, target).map_err(|error| Error::file(target, error))?;
-        sync_folder(target)
+        sync_folder(target);
+        Ok(())
     }
 }
 
@@ -225,17 +227,6 @@ fn encoded(path: &str) -> String {
         false => format!("%{byte:02X}"),
     };
     path.bytes().map(encode).collect()
-}
-
-/// Makes a rename last, where the system can.
-pub(super) fn sync_folder(path: &Path) -> Result<()> {
-    match path.parent() {
-        Some(folder) if cfg!(unix) => {
-            let synced = File::open(folder).and_then(|folder| folder.sync_all());
-            synced.map_err(|error| Error::file(folder, error))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

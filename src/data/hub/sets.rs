@@ -4,12 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::fetch::sync_folder;
 use super::list::RemoteFile;
 use super::lock::{Lock, beside, create_parent};
 use super::table::{self, Rows};
 use super::{CATS_VS_DOGS, Hub, MNIST};
 use crate::error::{Error, Result};
+use crate::files::sync_folder;
 
 const CLASSES: [&str; 2] = ["cat", "dog"];
 
@@ -229,7 +229,7 @@ fn fresh_folder(target: &Path) -> Result<PathBuf> {
 fn finish(aside: &Path, target: &Path, tables: &[PathBuf]) -> Result<()> {
     sync_files(aside).map_err(|error| Error::file(aside, error))?;
     fs::rename(aside, target).map_err(|error| Error::file(target, error))?;
-    sync_folder(target)?;
+    sync_folder(target);
     for table in tables {
         // The pictures are safe; a table that stays only takes room.
         let _ = fs::remove_file(table);

@@ -1,5 +1,6 @@
 //! The classic convolutional networks in Rust, on candle.
 
+pub mod cli;
 pub mod data;
 pub mod error;
 mod files;

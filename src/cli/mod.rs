@@ -8,6 +8,7 @@ mod predict;
 mod progress;
 mod recipe;
 mod run;
+mod session;
 mod summary;
 
 use std::process::ExitCode;
@@ -46,9 +47,9 @@ pub fn main() -> ExitCode {
     exit(match cli.command {
         Command::Train(args) => run::train(args),
         Command::Eval(args) => evaluate::eval(args),
-        Command::Predict(args) => predict::predict(args),
-        Command::Summary(args) => summary::summary(args),
-        Command::List(args) => list::list(args),
+        Command::Predict(args) => predict::predict(args).map(done),
+        Command::Summary(args) => summary::summary(args).map(done),
+        Command::List(args) => list::list(args).map(done),
         Command::Compare(args) => compare::compare(args),
     })
 }
@@ -64,9 +65,9 @@ pub fn compare_example() -> ExitCode {
 }
 
 /// One clear line, and a code that scripts can see.
-fn exit(result: anyhow::Result<()>) -> ExitCode {
+fn exit(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // A reader that has seen enough (`| head`) is no fault of ours.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -76,10 +77,15 @@ fn exit(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|io| {
-        io.kind() == std::io::ErrorKind::BrokenPipe
-    })
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Prints a value as JSON to standard output.

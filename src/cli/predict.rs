@@ -93,10 +93,8 @@ impl Predictor {
             candle_nn::ops::softmax(&logits, D::Minus1)?.squeeze(0)?.to_vec1()?;
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        let guess = |&i: &usize| Guess {
-            class: self.classes[i].clone(),
-            probability: probabilities[i],
-        };
+        let guess =
+            |&i: &usize| Guess { class: self.classes[i].clone(), probability: probabilities[i] };
         let top = order.iter().take(top).map(guess).collect();
         Ok(Prediction { image: image.to_owned(), top })
     }

@@ -16,6 +16,11 @@ fn is_small(model: &str) -> bool {
     model.starts_with("lenet") || model == "simpleconvnet"
 }
 
+/// Whether digits are shifted by up to two pixels in training: not in the classic recipe.
+pub fn shifts_digits(model: &str) -> bool {
+    model != "lenet5"
+}
+
 /// The settings of a run: the recipe for this network and these pictures, changed by flags.
 pub fn settings(
     architecture: &Architecture,

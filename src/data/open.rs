@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::folder::{self, Files, Parts};
 use super::source::{Source, identity, limited, split};
 use super::{DataKind, Dataset, cats_dogs, drawn, hub, mnist};
@@ -18,7 +20,7 @@ pub const DEFAULT_VAL_SPLIT: f64 = 0.1;
 const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 /// Which pictures are wanted, and where to look.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataRequest {
     /// One of [`DATASETS`].
     pub dataset: String,

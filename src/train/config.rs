@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::optim::{Rule, check};
 use super::schedule::{LearningRate, Schedule, Warmup};
-use crate::data::{DataKind, Dataset, LoaderOptions, Pipeline};
+use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Pipeline};
 use crate::models::Model;
 use crate::{Error, Result};
 
@@ -153,6 +153,9 @@ pub struct DataInfo {
     pub identity: String,
     /// Where it came from.
     pub origin: String,
+    /// How to find it again; none for data sets that were not opened by name.
+    #[serde(default)]
+    pub request: Option<DataRequest>,
     /// Names of the classes, by label.
     pub classes: Vec<String>,
     /// Training pictures.
@@ -173,6 +176,7 @@ impl DataInfo {
             kind: dataset.kind,
             identity: dataset.identity.clone(),
             origin: dataset.origin.clone(),
+            request: None,
             classes: dataset.classes.clone(),
             train_images: dataset.train.len(),
             val_images: dataset.val.len(),
@@ -248,6 +252,7 @@ const FREE: &[&str] = &[
     "train.save_minutes",
     "train.workers",
     "data.origin",
+    "data.request",
     "threads",
     "versions",
     "command",

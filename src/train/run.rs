@@ -153,6 +153,12 @@ pub struct Summary {
     pub best_val_top1: Option<f64>,
     /// That epoch, from 1.
     pub best_epoch: Option<usize>,
+    /// Top-1 of the best weights on the test pictures, where there are any and they were measured.
+    #[serde(default)]
+    pub test_top1: Option<f64>,
+    /// Their loss there.
+    #[serde(default)]
+    pub test_loss: Option<f64>,
     /// Trainable values, without auxiliary heads.
     pub params: usize,
     /// Multiply-adds for one picture, in evaluation.
@@ -193,6 +199,8 @@ impl Summary {
             val_loss: last.and_then(|row| row.val_loss),
             best_val_top1: progress.best.map(|best| best.top1),
             best_epoch: progress.best.map(|best| best.epoch),
+            test_top1: None,
+            test_loss: None,
             params: config.model.params,
             macs: config.model.macs,
             batch_size: config.train.batch_size,
@@ -294,7 +302,11 @@ impl RunFolder {
         self.write_json("config.json", config)
     }
 
-    pub(super) fn write_summary(&self, summary: &Summary) -> Result<()> {
+    /// Writes `summary.json`.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write_summary(&self, summary: &Summary) -> Result<()> {
         self.write_json("summary.json", summary)
     }
 

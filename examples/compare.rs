@@ -1,0 +1,11 @@
+//! Several architectures on one data set under one budget, and one table of what came out.
+//!
+//! ```text
+//! cargo run --example compare -- --dataset cats-dogs --models alexnet,resnet18 --epochs 3
+//! ```
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    convzoo::cli::compare_example()
+}

@@ -1,0 +1,213 @@
+//! `convzoo train MODEL`, and every example.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::args::RunArgs;
+use super::progress::{View, Voice};
+use super::session::Session;
+use super::{print_json, thousands};
+use crate::data::DataKind;
+use crate::train::{Evaluation, Job, Outcome, RunFolder, Summary, Trainer, evaluate};
+use crate::weights;
+
+#[derive(Args)]
+pub struct TrainArgs {
+    /// The network, as `convzoo list` names it
+    model: String,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+pub fn train(args: TrainArgs) -> anyhow::Result<ExitCode> {
+    run(&args.model, args.run)
+}
+
+/// Set by Ctrl-C: the step under way is finished, the state saved.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Trains, or with `--eval` only measures.
+pub fn run(model: &str, args: RunArgs) -> anyhow::Result<ExitCode> {
+    let voice = Voice::new(args.json);
+    if args.eval && args.weights.is_none() {
+        bail!("--eval measures a weight file: say which with --weights FILE");
+    }
+    if args.resume.is_some() && (args.out.is_some() || args.weights.is_some()) {
+        bail!("--resume goes on with a run as it is; --out and --weights begin a new one");
+    }
+    let session = Session::new(model, &args, voice)?;
+    announce(&session, voice);
+    if args.eval {
+        return measure(&session, &args, voice);
+    }
+    match train_session(&session, &args, voice)? {
+        Some(summary) if args.json => print_json(&summary)?,
+        Some(_) => {}
+        None => return Ok(ExitCode::from(130)), // as the shell has it for Ctrl-C
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is about to be done, in a few lines.
+fn announce(session: &Session, voice: Voice) {
+    let config = &session.config;
+    let (data, train) = (&config.data, &config.train);
+    let side = train.image_size;
+    voice.say(&format!(
+        "model     {} on {}x{side}x{side}: {} parameters, {} multiply-adds a picture",
+        config.model.name,
+        train.channels,
+        thousands(config.model.params as u64),
+        thousands(config.model.macs)
+    ));
+    voice.say(&format!(
+        "data      {} ({}) from {}: {} for training, {} for validation; {}",
+        data.name,
+        data.kind,
+        data.origin,
+        thousands(data.train_images as u64),
+        thousands(data.val_images as u64),
+        data.classes.join(", ")
+    ));
+    voice.say(&format!("pictures  {}", data.train_pipeline));
+    let warmup = if train.warmup == crate::train::Warmup::NONE { "" } else { " after a warm-up" };
+    voice.say(&format!(
+        "training  {} epochs of batches of {}, {}, rate {} ({}{warmup}), weight decay {}, \
+         label smoothing {}, seed {}",
+        train.epochs,
+        train.batch_size,
+        train.optimizer,
+        train.lr,
+        train.schedule,
+        train.weight_decay,
+        train.label_smoothing,
+        train.seed
+    ));
+    voice.say(&format!("device    {}, {} threads", config.device, config.threads));
+}
+
+/// Trains to the end; `None` where it was stopped.
+pub fn train_session(
+    session: &Session,
+    args: &RunArgs,
+    voice: Voice,
+) -> anyhow::Result<Option<Summary>> {
+    let (train, val) = (session.train_loader()?, session.val_loader()?);
+    let job = Job {
+        network: &session.model,
+        train: &train,
+        val: &val,
+        device: &session.device,
+        config: &session.config,
+        stop: &STOP,
+    };
+    let trainer = match &args.resume {
+        Some(run) => Trainer::resume(job, run)?,
+        None => {
+            let config = &session.config;
+            let default = || RunFolder::default_path(&config.model.name, &config.data.name);
+            Trainer::start(job, &args.out.clone().unwrap_or_else(default))?
+        }
+    };
+    stop_on_ctrl_c()?;
+    let folder = trainer.folder().clone();
+    let path = folder.path().display().to_string();
+    voice.say(&format!("run       {path}\n"));
+    let outcome = trainer.run(&mut View::new(voice));
+    let skipped = train.bad_files().len() + val.bad_files().len();
+    if skipped > 0 {
+        voice.say(&format!("left out {skipped} pictures that could not be read"));
+    }
+    match outcome.with_context(|| format!("{path} keeps its last whole state"))? {
+        Outcome::Finished(summary) => {
+            let summary = test(session, &folder, *summary)?;
+            conclude(session, &summary, &path, voice);
+            Ok(Some(summary))
+        }
+        Outcome::Stopped { epochs, batches } => {
+            voice.say(&format!(
+                "\nstopped after epoch {epochs} and {batches} steps; go on with --resume {path}"
+            ));
+            Ok(None)
+        }
+    }
+}
+
+/// The best weights on the test pictures, where there are any.
+fn test(session: &Session, folder: &RunFolder, summary: Summary) -> anyhow::Result<Summary> {
+    let Some(loader) = session.test_loader()? else { return Ok(summary) };
+    weights::load(&folder.file("best.safetensors"), &session.device)?
+        .apply(&session.model.network)?;
+    let test = evaluate(&session.model, &loader, &session.device)?;
+    let summary = Summary { test_top1: Some(test.top1), test_loss: Some(test.loss), ..summary };
+    folder.write_summary(&summary)?;
+    Ok(summary)
+}
+
+fn conclude(session: &Session, summary: &Summary, path: &str, voice: Voice) {
+    let of = match session.dataset.kind {
+        DataKind::Drawn => "drawn pictures, not photographs".to_owned(),
+        kind => kind.to_string(),
+    };
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    voice.say("");
+    if let (Some(top1), Some(epoch)) = (summary.best_val_top1, summary.best_epoch) {
+        let count = thousands(summary.val_images as u64);
+        let share = percent(top1);
+        voice.say(&format!("validation accuracy {share} (epoch {epoch}, {count} {of})"));
+    }
+    if let (Some(top1), Some(source)) = (summary.test_top1, &session.dataset.test) {
+        let count = thousands(source.len() as u64);
+        voice.say(&format!("test accuracy {} ({count} {of})", percent(top1)));
+    }
+    voice.say(&format!(
+        "{:.1} images/s, {} s in all; weights and metrics in {path}",
+        summary.train_images_per_s,
+        summary.seconds.round()
+    ));
+}
+
+/// `--eval`: validation pictures, and test pictures where there are any.
+fn measure(session: &Session, args: &RunArgs, voice: Voice) -> anyhow::Result<ExitCode> {
+    let mut results = serde_json::Map::new();
+    results.insert("model".to_owned(), session.config.model.name.clone().into());
+    results.insert("dataset".to_owned(), session.config.data.name.clone().into());
+    results.insert("data_kind".to_owned(), session.config.data.kind.to_string().into());
+    let loaders = [("val", Some(session.val_loader()?)), ("test", session.test_loader()?)];
+    for (part, loader) in loaders.into_iter().filter_map(|(part, l)| Some((part, l?))) {
+        let Evaluation { loss, top1, top5, images, .. } = {
+            let result = evaluate(&session.model, &loader, &session.device)?;
+            results.insert(part.to_owned(), serde_json::to_value(result)?);
+            let rate = result.images_per_s();
+            voice.say(&format!("{part:<9} {rate:.1} images/s"));
+            result
+        };
+        let kind = session.config.data.kind;
+        voice.say(&format!(
+            "{part:<9} top-1 {:.2} %, top-5 {:.2} %, loss {loss:.4} on {images} pictures ({kind})",
+            100.0 * top1,
+            100.0 * top5
+        ));
+    }
+    if args.json {
+        print_json(&results)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn stop_on_ctrl_c() -> anyhow::Result<()> {
+    static SET: AtomicBool = AtomicBool::new(false);
+    if SET.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130); // asked twice: the last saved state will do
+        }
+        eprintln!("\nfinishing this step and saving; Ctrl-C again leaves at once");
+    })
+    .context("Ctrl-C cannot be watched")
+}

@@ -1,0 +1,201 @@
+//! Everything that a run needs, made from flags once.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use candle_core::Device;
+
+use super::args::{BadFiles, RunArgs};
+use super::progress::Voice;
+use super::recipe;
+use crate::data::{self, DataKind, DataRequest, Dataset, Loader, OnBad, Pipeline, Source};
+use crate::models::{self, Config, Model};
+use crate::train::{DataInfo, ModelInfo, RunConfig, RunFolder, TrainConfig};
+use crate::weights::{self, WeightFile};
+
+/// A model, its pictures and its settings.
+pub struct Session {
+    pub model: Model,
+    pub dataset: Dataset,
+    pub config: RunConfig,
+    pub device: Device,
+    on_bad: OnBad,
+}
+
+impl Session {
+    /// What `args` ask for; a run that is resumed brings its own settings.
+    pub fn new(name: &str, args: &RunArgs, voice: Voice) -> anyhow::Result<Self> {
+        let saved = args.resume.as_ref().map(|run| RunFolder::open(run)?.config()).transpose()?;
+        if let Some(saved) = saved.as_ref().filter(|saved| saved.model.name != name) {
+            bail!("--resume: that is a run of {}, not of {name}", saved.model.name);
+        }
+        use_threads(args.threads)?;
+        let device = device(&args.device)?;
+        let file = args.weights.as_ref().map(|path| weights::load(path, &device)).transpose()?;
+        let dataset = data::open(&request(name, args, saved.as_ref()))?;
+        dataset.notes.iter().for_each(|note| voice.say(note));
+        let train = match &saved {
+            Some(saved) => TrainConfig {
+                epochs: args.epochs.unwrap_or(saved.train.epochs),
+                workers: args.workers,
+                ..saved.train.clone()
+            },
+            None => settings(name, args, &dataset, file.as_ref())?,
+        };
+        let model = build(name, &dataset, &train, &device)?;
+        let mut info = ModelInfo::new(&model)?;
+        if let Some(file) = &file {
+            take_over(file, &model, voice)?;
+            info.weights = Some(file.path.display().to_string());
+        } else if let Some(saved) = &saved {
+            info.weights = saved.model.weights.clone();
+        }
+        let pipelines = pipelines(name, &dataset, &train)?;
+        let mut data = DataInfo::new(&dataset, pipelines.0, pipelines.1);
+        data.request = Some(request(name, args, saved.as_ref()));
+        let config = RunConfig::new(info, data, train, device_name(&device));
+        let on_bad = match args.on_bad {
+            BadFiles::Skip => OnBad::Skip,
+            BadFiles::Fail => OnBad::Fail,
+        };
+        Ok(Session { model, dataset, config, device, on_bad })
+    }
+
+    /// Training pictures.
+    pub fn train_loader(&self) -> crate::Result<Loader> {
+        let source = &self.dataset.train;
+        let mut options = self.config.train.train_loader(source.len());
+        options.on_bad = self.on_bad;
+        Loader::new(source.clone(), self.config.data.train_pipeline.clone(), options)
+    }
+
+    /// Validation pictures.
+    pub fn val_loader(&self) -> crate::Result<Loader> {
+        self.loader(&self.dataset.val)
+    }
+
+    /// Test pictures, where there are any.
+    pub fn test_loader(&self) -> crate::Result<Option<Loader>> {
+        self.dataset.test.as_ref().map(|source| self.loader(source)).transpose()
+    }
+
+    fn loader(&self, source: &Arc<dyn Source>) -> crate::Result<Loader> {
+        let mut options = self.config.train.eval_loader();
+        options.on_bad = self.on_bad;
+        Loader::new(source.clone(), self.config.data.eval_pipeline.clone(), options)
+    }
+}
+
+/// The pictures that are wanted: those of the run that is resumed, if there is one.
+fn request(name: &str, args: &RunArgs, saved: Option<&RunConfig>) -> DataRequest {
+    if let Some(request) = saved.and_then(|saved| saved.data.request.clone()) {
+        let data_dir = args.data_dir.clone().or(request.data_dir.clone());
+        return DataRequest { data_dir, ..request };
+    }
+    let default = || recipe::default_dataset(name).to_owned();
+    let dataset = args.dataset.clone().unwrap_or_else(default);
+    // Choosing weights by the test pictures would flatter them.
+    let held_out = (dataset == "mnist").then_some(0.1);
+    DataRequest {
+        data_dir: args.data_dir.clone(),
+        val_split: args.val_split.or(held_out),
+        seed: args.seed,
+        fallback: !args.no_fallback,
+        limit: args.limit,
+        ..DataRequest::new(dataset)
+    }
+}
+
+/// Settings for a new run; weights that are only measured bring their picture size along.
+fn settings(
+    name: &str,
+    args: &RunArgs,
+    dataset: &Dataset,
+    file: Option<&WeightFile>,
+) -> anyhow::Result<TrainConfig> {
+    let metadata = file.and_then(|file| file.metadata.as_ref());
+    let channels = metadata.map_or(dataset.channels, |metadata| metadata.input.0);
+    let mut args = args.clone();
+    args.image_size = args.image_size.or(metadata.map(|metadata| metadata.input.1));
+    Ok(recipe::settings(models::find(name)?, dataset.kind, channels, &args)?)
+}
+
+fn build(
+    name: &str,
+    dataset: &Dataset,
+    train: &TrainConfig,
+    device: &Device,
+) -> crate::Result<Model> {
+    let architecture = models::find(name)?;
+    let input = (train.channels, train.image_size, train.image_size);
+    let config = Config { classes: dataset.classes.len(), input, ..architecture.config() };
+    Model::new(name, config, train.seed, device)
+}
+
+/// Weights from a file, and what is to be said about them.
+fn take_over(file: &WeightFile, model: &Model, voice: Voice) -> crate::Result<()> {
+    let applied = file.apply(&model.network)?;
+    let path = file.path.display();
+    voice.say(&format!("weights: {} tensors from {path}", applied.loaded));
+    if !applied.replaced.is_empty() {
+        let layers = applied.replaced.join(", ");
+        voice.say(&format!("weights: {layers} had another size there and begins anew"));
+    }
+    if !applied.auxiliary.is_empty() {
+        let heads = applied.auxiliary.join(", ");
+        voice.say(&format!("weights: {heads} not on both sides; left as it is"));
+    }
+    Ok(())
+}
+
+/// What is done to a training picture, and to one that is measured.
+fn pipelines(
+    name: &str,
+    dataset: &Dataset,
+    train: &TrainConfig,
+) -> crate::Result<(Pipeline, Pipeline)> {
+    let mut pipeline = dataset.train_pipeline(train.image_size, train.channels)?;
+    if dataset.kind == DataKind::Digits && recipe::shifts_digits(name) {
+        pipeline = pipeline.with_shift(2)?;
+    }
+    Ok((pipeline, dataset.eval_pipeline(train.image_size, train.channels)?))
+}
+
+fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    if threads == 0 {
+        bail!("--threads: got 0; at least 1 is needed");
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global().context("--threads: the threads cannot be made")
+}
+
+/// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
+fn device(name: &str) -> anyhow::Result<Device> {
+    let wrong = || format!("--device {name}: there are auto, cpu, cuda, cuda:N and metal");
+    let missing = |feature| {
+        format!(
+            "--device {name}: not to be had; build with --features {feature} on a machine with it"
+        )
+    };
+    match name.split_once(':').unwrap_or((name, "0")) {
+        ("cpu", "0") => Ok(Device::Cpu),
+        ("auto", "0") if candle_core::utils::cuda_is_available() => Ok(Device::new_cuda(0)?),
+        ("auto", "0") if candle_core::utils::metal_is_available() => Ok(Device::new_metal(0)?),
+        ("auto", "0") => Ok(Device::Cpu),
+        ("cuda", number) => {
+            let number = number.parse().ok().with_context(wrong)?;
+            Device::new_cuda(number).with_context(|| missing("cuda"))
+        }
+        ("metal", "0") => Device::new_metal(0).with_context(|| missing("metal")),
+        _ => bail!(wrong()),
+    }
+}
+
+fn device_name(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { .. } => "metal".to_owned(),
+    }
+}

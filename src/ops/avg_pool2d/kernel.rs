@@ -64,7 +64,7 @@ fn sum<T: Real>(values: &[T]) -> T {
     let chunks = values.chunks_exact(LANES);
     let rest: T = chunks.remainder().iter().copied().sum();
     for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum = *sum + value);
+        lanes.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum += value);
     }
     lanes.into_iter().sum::<T>() + rest
 }
@@ -97,7 +97,7 @@ fn plane_gradient<T: Real>(
         columns.fill(T::zero());
         for ((&dy, &divisor), col) in dy.iter().zip(divisors).zip(&means.cols) {
             let share = dy / divisor;
-            columns[col.start..col.end].iter_mut().for_each(|sum| *sum = *sum + share);
+            columns[col.start..col.end].iter_mut().for_each(|sum| *sum += share);
         }
         for dx in dx[row.start * width..row.end * width].chunks_exact_mut(width) {
             add(dx, columns);
@@ -107,5 +107,5 @@ fn plane_gradient<T: Real>(
 
 /// Adds one row to another.
 fn add<T: Real>(to: &mut [T], from: &[T]) {
-    to.iter_mut().zip(from).for_each(|(to, &from)| *to = *to + from);
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
 }

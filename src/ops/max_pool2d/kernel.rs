@@ -46,7 +46,7 @@ pub fn backward<T: Real>(shape: &MaxPool2dShape, indices: &[u32], dy: &[T]) -> V
         .for_each(|((dx, indices), dy)| {
             for (&index, &dy) in indices.iter().zip(dy) {
                 let dx = &mut dx[index as usize];
-                *dx = *dx + dy;
+                *dx += dy;
             }
         });
     dx

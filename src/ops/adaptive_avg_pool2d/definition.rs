@@ -14,7 +14,7 @@ use crate::ops::Real;
 /// The means, [N, C, OH, OW].
 pub fn forward<T: Real>(shape: &AdaptiveAvgPool2dShape, x: &[T]) -> Vec<T> {
     let mut y = vec![T::zero(); shape.output().iter().product()];
-    for_each_tap(shape, |pixel, place, size| y[place] = y[place] + x[pixel] / T::of(size as f64));
+    for_each_tap(shape, |pixel, place, size| y[place] += x[pixel] / T::of(size as f64));
     y
 }
 
@@ -23,7 +23,7 @@ pub fn backward<T: Real>(shape: &AdaptiveAvgPool2dShape, dy: &[T]) -> Vec<T> {
     let pixels = shape.input.0 * shape.input.1;
     let mut dx = vec![T::zero(); shape.batch * shape.channels * pixels];
     for_each_tap(shape, |pixel, place, size| {
-        dx[pixel] = dx[pixel] + dy[place] / T::of(size as f64);
+        dx[pixel] += dy[place] / T::of(size as f64);
     });
     dx
 }

@@ -1,7 +1,7 @@
 //! Pooling by means as the CPU runs it: planes spread over threads; in a plane, first the sums of a
 //! span of rows, column by column, then sums over spans of those.
 
-use super::{Means, Span};
+use super::Means;
 use crate::ops::Real;
 use crate::ops::pooling::for_each_plane;
 
@@ -12,14 +12,14 @@ use crate::ops::pooling::for_each_plane;
 pub fn forward<T: Real>(means: &Means, x: &[T]) -> Vec<T> {
     let (pixels, places) = (means.pixels(), means.places());
     let mut y = vec![T::zero(); x.len() / pixels * places];
-    let width = means.input.1;
+    let (width, divisors) = (means.input.1, divisors(means));
     for_each_plane(
         (&mut y, places),
         (x, pixels),
         || vec![T::zero(); width],
-        |columns, y, x| match whole(means) {
-            Some(divisor) => y[0] = sum(x) / T::of(divisor as f64),
-            None => plane(means, columns, x, y),
+        |columns, y, x| match is_whole(means) {
+            true => y[0] = sum(x) / divisors[0],
+            false => plane(means, &divisors, columns, x, y),
         },
     );
     y
@@ -32,24 +32,29 @@ pub fn forward<T: Real>(means: &Means, x: &[T]) -> Vec<T> {
 pub fn backward<T: Real>(means: &Means, dy: &[T]) -> Vec<T> {
     let (pixels, places) = (means.pixels(), means.places());
     let mut dx = vec![T::zero(); dy.len() / places * pixels];
-    let width = means.input.1;
+    let (width, divisors) = (means.input.1, divisors(means));
     for_each_plane(
         (&mut dx, pixels),
         (dy, places),
         || vec![T::zero(); width],
-        |columns, dx, dy| match whole(means) {
-            Some(divisor) => dx.fill(dy[0] / T::of(divisor as f64)),
-            None => plane_gradient(means, columns, dy, dx),
+        |columns, dx, dy| match is_whole(means) {
+            true => dx.fill(dy[0] / divisors[0]),
+            false => plane_gradient(means, &divisors, columns, dy, dx),
         },
     );
     dx
 }
 
-/// The divisor, if the one output of a plane is the mean of all of it.
-fn whole(means: &Means) -> Option<usize> {
-    let ([row], [col]) = (&means.rows[..], &means.cols[..]) else { return None };
-    let all = (row.start, col.start) == (0, 0) && (row.end, col.end) == means.input;
-    all.then(|| means.divisor(row, col))
+/// Whether the one output of a plane is the mean of all of it.
+fn is_whole(means: &Means) -> bool {
+    let ([row], [col]) = (&means.rows[..], &means.cols[..]) else { return false };
+    (row.start, col.start) == (0, 0) && (row.end, col.end) == means.input
+}
+
+/// What the sum at each place is divided by, [OH·OW].
+fn divisors<T: Real>(means: &Means) -> Vec<T> {
+    let places = means.rows.iter().flat_map(|row| means.cols.iter().map(move |col| (row, col)));
+    places.map(|(row, col)| T::of(means.divisor(row, col) as f64)).collect()
 }
 
 /// The sum of a slice, in an order that vectors can follow.
@@ -59,43 +64,48 @@ fn sum<T: Real>(values: &[T]) -> T {
     let chunks = values.chunks_exact(LANES);
     let rest: T = chunks.remainder().iter().copied().sum();
     for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum = *sum + value);
+        lanes.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum += value);
     }
     lanes.into_iter().sum::<T>() + rest
 }
 
-fn plane<T: Real>(means: &Means, columns: &mut [T], x: &[T], y: &mut [T]) {
-    let width = columns.len();
-    for (row, y) in means.rows.iter().zip(y.chunks_exact_mut(means.cols.len())) {
-        let mut band = x[row.start * width..row.end * width].chunks_exact(width);
-        match band.next() {
-            Some(first) => columns.copy_from_slice(first),
-            None => columns.fill(T::zero()),
+fn plane<T: Real>(means: &Means, divisors: &[T], columns: &mut [T], x: &[T], y: &mut [T]) {
+    let (width, places) = (columns.len(), means.cols.len());
+    let outputs = y.chunks_exact_mut(places).zip(divisors.chunks_exact(places));
+    for (row, (y, divisors)) in means.rows.iter().zip(outputs) {
+        columns.fill(T::zero());
+        for x in x[row.start * width..row.end * width].chunks_exact(width) {
+            add(columns, x);
         }
-        for x in band {
-            columns.iter_mut().zip(x).for_each(|(sum, &x)| *sum = *sum + x);
-        }
-        for (y, col) in y.iter_mut().zip(&means.cols) {
+        for ((y, &divisor), col) in y.iter_mut().zip(divisors).zip(&means.cols) {
             let sum: T = columns[col.start..col.end].iter().copied().sum();
-            *y = sum / divisor(means, row, col);
+            *y = sum / divisor;
         }
     }
 }
 
-fn plane_gradient<T: Real>(means: &Means, columns: &mut [T], dy: &[T], dx: &mut [T]) {
-    let width = columns.len();
-    for (row, dy) in means.rows.iter().zip(dy.chunks_exact(means.cols.len())) {
+fn plane_gradient<T: Real>(
+    means: &Means,
+    divisors: &[T],
+    columns: &mut [T],
+    dy: &[T],
+    dx: &mut [T],
+) {
+    let (width, places) = (columns.len(), means.cols.len());
+    let outputs = dy.chunks_exact(places).zip(divisors.chunks_exact(places));
+    for (row, (dy, divisors)) in means.rows.iter().zip(outputs) {
         columns.fill(T::zero());
-        for (&dy, col) in dy.iter().zip(&means.cols) {
-            let share = dy / divisor(means, row, col);
-            columns[col.start..col.end].iter_mut().for_each(|sum| *sum = *sum + share);
+        for ((&dy, &divisor), col) in dy.iter().zip(divisors).zip(&means.cols) {
+            let share = dy / divisor;
+            columns[col.start..col.end].iter_mut().for_each(|sum| *sum += share);
         }
         for dx in dx[row.start * width..row.end * width].chunks_exact_mut(width) {
-            dx.iter_mut().zip(&*columns).for_each(|(dx, &sum)| *dx = *dx + sum);
+            add(dx, columns);
         }
     }
 }
 
-fn divisor<T: Real>(means: &Means, row: &Span, col: &Span) -> T {
-    T::of(means.divisor(row, col) as f64)
+/// Adds one row to another.
+fn add<T: Real>(to: &mut [T], from: &[T]) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
 }

@@ -90,11 +90,11 @@ fn block_gradient<T: Real>(
         let sum = &mut *s;
         sum.fill(T::zero());
         for terms in shape.adjoint_window(c).map(|j| &terms[j * BLOCK..][..block.len]) {
-            sum.iter_mut().zip(terms).for_each(|(sum, &term)| *sum = *sum + term);
+            sum.iter_mut().zip(terms).for_each(|(sum, &term)| *sum += term);
         }
         let here = block.of(c);
         let row = dx[here.clone()].iter_mut().zip(&x[here]).zip(sum);
-        row.for_each(|((dx, &x), &mut sum)| *dx = *dx - factor * x * sum);
+        row.for_each(|((dx, &x), &mut sum)| *dx -= factor * x * sum);
     }
 }
 
@@ -123,7 +123,7 @@ impl Block {
     fn scale<T: Real>(&self, shape: &LrnShape, c: usize, x: &[T], s: &mut [T]) {
         s.fill(T::zero());
         for j in shape.window(c) {
-            s.iter_mut().zip(&x[self.of(j)]).for_each(|(s, &x)| *s = *s + x * x);
+            s.iter_mut().zip(&x[self.of(j)]).for_each(|(s, &x)| *s += x * x);
         }
         let (k, factor) =
             (T::of(shape.params.k), T::of(shape.params.alpha / shape.params.size as f64));

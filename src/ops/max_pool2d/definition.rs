@@ -40,7 +40,7 @@ pub fn backward<T: Real>(shape: &MaxPool2dShape, indices: &[u32], dy: &[T]) -> V
     let mut dx = vec![T::zero(); shape.planes() * pixels];
     for (p, (&index, &dy)) in indices.iter().zip(dy).enumerate() {
         let pixel = p / places * pixels + index as usize;
-        dx[pixel] = dx[pixel] + dy;
+        dx[pixel] += dy;
     }
     dx
 }

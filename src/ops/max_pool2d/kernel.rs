@@ -4,6 +4,9 @@
 //! Both passes run along rows without a branch, so that the compiler makes vectors of them, and
 //! columns that windows share are looked at once.
 
+use std::hint::select_unpredictable;
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::MaxPool2dShape;
@@ -43,7 +46,7 @@ pub fn backward<T: Real>(shape: &MaxPool2dShape, indices: &[u32], dy: &[T]) -> V
         .for_each(|((dx, indices), dy)| {
             for (&index, &dy) in indices.iter().zip(dy) {
                 let dx = &mut dx[index as usize];
-                *dx = *dx + dy;
+                *dx += dy;
             }
         });
     dx
@@ -52,10 +55,15 @@ pub fn backward<T: Real>(shape: &MaxPool2dShape, indices: &[u32], dy: &[T]) -> V
 /// The windows over a plane, and what one thread reuses from plane to plane.
 struct Plane<T> {
     rows: Side,
-    cols: Side,
-    kernel_width: usize,
-    stride: usize,
-    /// The largest value of each column of the band of rows, [W].
+    /// Of each tap along a row: the places where it is inside the picture, and the first one's pixel.
+    taps: Vec<(Range<usize>, usize)>,
+    /// Places along a row.
+    places: usize,
+    /// The windows' step along a row; the width, where it is more than that.
+    step: usize,
+    /// W
+    width: usize,
+    /// The largest value of each column of the band of rows, [W], and a step's worth of room.
     value: Vec<T>,
     /// Where it stands.
     pixel: Vec<u32>,
@@ -64,30 +72,35 @@ struct Plane<T> {
 impl<T: Real> Plane<T> {
     fn new(shape: &MaxPool2dShape) -> Self {
         let window = &shape.window;
-        let width = window.input.1;
+        let cols = Side::horizontal(window);
+        let taps = (0..window.kernel.1).filter_map(|tap| {
+            let places = cols.places_of(tap);
+            let first = places.clone().next().map(|place| cols.pixel(place, tap));
+            first.map(|first| (places, first))
+        });
+        let (width, step) = (window.input.1, window.stride.1.min(window.input.1));
         Plane {
             rows: Side::vertical(window),
-            cols: Side::horizontal(window),
-            kernel_width: window.kernel.1,
-            stride: window.stride.1,
-            value: vec![T::zero(); width],
-            pixel: vec![0; width],
+            taps: taps.collect(),
+            places: cols.places,
+            step,
+            width,
+            value: vec![T::zero(); width + step],
+            pixel: vec![0; width + step],
         }
     }
 
     fn forward(&mut self, x: &[T], y: &mut [T], indices: &mut [u32]) {
-        let width = self.value.len();
-        let places = self.cols.places;
+        let (width, places) = (self.width, self.places);
         let outputs = y.chunks_exact_mut(places).zip(indices.chunks_exact_mut(places));
         for (oy, (y, indices)) in outputs.enumerate() {
             let mut rows = self.rows.taps(oy).map(|tap| self.rows.pixel(oy, tap) * width);
             let Some(first) = rows.next() else { continue };
-            self.value.copy_from_slice(&x[first..][..width]);
-            for (column, pixel) in self.pixel.iter_mut().enumerate() {
-                *pixel = (first + column) as u32;
-            }
+            let (value, pixel) = (&mut self.value[..width], &mut self.pixel[..width]);
+            value.copy_from_slice(&x[first..][..width]);
+            pixel.iter_mut().zip(first as u32..).for_each(|(pixel, here)| *pixel = here);
             for start in rows {
-                down(&x[start..][..width], start as u32, &mut self.value, &mut self.pixel);
+                down(&x[start..][..width], start as u32, value, pixel);
             }
             self.across(y, indices);
         }
@@ -97,48 +110,52 @@ impl<T: Real> Plane<T> {
     fn across(&self, y: &mut [T], indices: &mut [u32]) {
         y.fill(T::neg_infinity());
         indices.fill(u32::MAX);
-        for tap in 0..self.kernel_width {
-            let places = self.cols.places_of(tap);
-            if places.is_empty() {
-                continue;
-            }
-            let first = self.cols.pixel(places.start, tap);
-            let from = (&self.value[first..], &self.pixel[first..]);
-            let to = (&mut y[places.clone()], &mut indices[places]);
-            match self.stride {
-                1 => take_larger(from, to, 1),
-                2 => take_larger(from, to, 2),
-                stride => take_larger(from, to, stride),
+        for (places, first) in &self.taps {
+            let (value, pixel) = (&self.value[*first..], &self.pixel[*first..]);
+            let (y, indices) = (&mut y[places.clone()], &mut indices[places.clone()]);
+            match self.step {
+                1 => take_larger::<T, 1>(value, pixel, y, indices, 1),
+                2 => take_larger::<T, 2>(value, pixel, y, indices, 2),
+                step => take_larger::<T, ANY>(value, pixel, y, indices, step),
             }
         }
     }
 }
 
+// The compiler makes vectors of the two loops below: in functions of their own, where it knows that
+// the slices do not overlap, and of selections, which it must not turn into branches.
+
 /// Takes the values of a lower row where they are larger, or NaN.
+#[inline(never)]
 fn down<T: Real>(row: &[T], start: u32, value: &mut [T], pixel: &mut [u32]) {
     let best = value.iter_mut().zip(pixel);
-    for (column, (&v, (value, pixel))) in (start..).zip(row.iter().zip(best)) {
-        let take = (v > *value) | v.is_nan();
-        *value = if take { v } else { *value };
-        *pixel = if take { column } else { *pixel };
+    for (here, (&v, (best, at))) in (start..).zip(row.iter().zip(best)) {
+        let take = (v > *best) | v.is_nan();
+        *best = select_unpredictable(take, v, *best);
+        *at = select_unpredictable(take, here, *at);
     }
 }
 
-/// Takes every `stride`-th value that is larger, or as large and earlier in the plane; NaN above
-/// all, the last one if several.
-#[inline(always)]
-fn take_larger<T: Real>(from: (&[T], &[u32]), to: (&mut [T], &mut [u32]), stride: usize) {
-    let len = to.0.len();
-    if len == 0 {
-        return;
-    }
-    let reach = (len - 1) * stride + 1;
-    let (values, pixels) = (&from.0[..reach], &from.1[..reach]);
-    for (i, (best, at)) in to.0.iter_mut().zip(&mut to.1[..len]).enumerate() {
-        let (v, p) = (values[i * stride], pixels[i * stride]);
+/// A step that is known only when the program runs.
+const ANY: usize = 0;
+
+/// Takes every `step`-th value that is larger, or as large and earlier in the plane; NaN above all,
+/// the last one if several.
+#[inline(never)]
+fn take_larger<T: Real, const STEP: usize>(
+    value: &[T],
+    pixel: &[u32],
+    y: &mut [T],
+    indices: &mut [u32],
+    step: usize,
+) {
+    let step = if STEP == ANY { step } else { STEP };
+    let from = value.chunks_exact(step).zip(pixel.chunks_exact(step));
+    for ((best, at), (v, p)) in y.iter_mut().zip(indices).zip(from) {
+        let (v, p) = (v[0], p[0]);
         let larger = (v > *best) | ((v == *best) & (p < *at));
         let take = larger | (v.is_nan() & (!best.is_nan() | (p > *at)));
-        *best = if take { v } else { *best };
-        *at = if take { p } else { *at };
+        *best = select_unpredictable(take, v, *best);
+        *at = select_unpredictable(take, p, *at);
     }
 }

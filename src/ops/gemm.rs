@@ -38,14 +38,16 @@ impl<'a, T: Real> Mat<'a, T> {
         }
     }
 
-    /// Rows `range` of the matrix, without moving anything.
+    /// The part of the matrix in these rows and columns, without moving anything.
     ///
     /// # Panics
-    /// If there are no such rows.
-    pub fn rows(self, range: std::ops::Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.rows, "no such rows");
-        let start = (range.start * self.row_stride).min(self.data.len());
-        Mat { data: &self.data[start..], rows: range.len(), ..self }
+    /// If there are no such rows or columns.
+    pub fn block(self, rows: std::ops::Range<usize>, cols: std::ops::Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "no such rows");
+        assert!(cols.start <= cols.end && cols.end <= self.cols, "no such columns");
+        let start = rows.start * self.row_stride + cols.start * self.col_stride;
+        let data = &self.data[start.min(self.data.len())..];
+        Mat { data, rows: rows.len(), cols: cols.len(), ..self }
     }
 
     /// The element in row `r` and column `c`.

@@ -29,26 +29,40 @@
 mod access;
 pub mod adaptive_avg_pool2d;
 pub mod avg_pool2d;
+pub mod batch_norm;
 pub mod conv2d;
+mod cross_entropy;
+mod dropout;
 mod gemm;
 mod im2col;
+mod linear;
 pub mod local_response_norm;
 pub mod max_pool2d;
 mod pooling;
 mod real;
+mod relu;
 mod size;
 mod unary;
 
 pub use adaptive_avg_pool2d::{adaptive_avg_pool2d, adaptive_avg_pool2d_as};
-pub use avg_pool2d::{AvgPool2dParams, avg_pool2d, avg_pool2d_as};
+pub use avg_pool2d::{AvgPool2dParams, AvgPool2dShape, avg_pool2d, avg_pool2d_as};
+pub use batch_norm::{
+    BatchNorm2dParams, BatchNormOutput, batch_norm2d, batch_norm2d_as, batch_norm2d_eval,
+    batch_norm2d_eval_as, running_statistics_after,
+};
 pub use conv2d::{Conv2dParams, conv2d, conv2d_as};
+pub use cross_entropy::{CrossEntropyParams, Reduction, cross_entropy, cross_entropy_as};
+pub use dropout::{dropout, dropout_as};
 pub use gemm::{Mat, MatMut, gemm};
 pub use im2col::{Im2col, col2im, im2col};
+pub use linear::{linear, linear_as};
 pub use local_response_norm::{LrnParams, local_response_norm, local_response_norm_as};
 pub use max_pool2d::{
-    MaxPool2dParams, max_pool2d, max_pool2d_as, max_pool2d_with_indices, max_pool2d_with_indices_as,
+    MaxPool2dParams, MaxPool2dShape, max_pool2d, max_pool2d_as, max_pool2d_with_indices,
+    max_pool2d_with_indices_as,
 };
 pub use real::Real;
+pub use relu::{add_relu, add_relu_as, relu, relu_as};
 pub use size::{Pair, ReceptiveField, conv_output_size, pool_output_size};
 
 use candle_core::Device;

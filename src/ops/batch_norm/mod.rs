@@ -1,0 +1,466 @@
+//! 2-D batch normalisation (Ioffe and Szegedy, 2015), with its gradients, and what usually follows
+//! it: the addition of a residual and ReLU, fused so that the picture is passed over once less.
+//!
+//! ```text
+//! y = relu?(γ·(x − μ) / √(σ² + ε) + β + residual?)
+//! ```
+//!
+//! with x, residual and y [N, C, H, W], and γ, β, μ and σ² [C]. In training μ and σ² are the mean
+//! and the (biased) variance of each channel over the batch; in evaluation they are given.
+
+pub mod definition;
+pub mod kernel;
+mod portable;
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor, Var};
+
+use super::access::{self, by_dtype};
+use super::{Form, Real};
+use crate::{Error, Result};
+
+const OP: &str = "batch_norm2d";
+
+/// Settings of a batch normalisation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNorm2dParams {
+    /// ε, added to the variance; 1e-5 in PyTorch and here.
+    pub eps: f64,
+}
+
+impl Default for BatchNorm2dParams {
+    fn default() -> Self {
+        BatchNorm2dParams { eps: 1e-5 }
+    }
+}
+
+/// What a batch normalisation gives in training.
+#[derive(Clone, Debug)]
+pub struct BatchNormOutput {
+    /// The normalised pictures, [N, C, H, W].
+    pub y: Tensor,
+    /// Mean of each channel, [C]; f32 for half-precision pictures. No gradient flows through it.
+    pub mean: Tensor,
+    /// Variance of each channel, [C], biased: the sum of squares is divided by `count`.
+    pub var: Tensor,
+    /// Values of each channel, N·H·W.
+    pub count: usize,
+}
+
+impl BatchNormOutput {
+    /// The unbiased variance, [C], which is the one that running statistics are made of.
+    ///
+    /// # Errors
+    /// Where candle fails.
+    pub fn unbiased_var(&self) -> Result<Tensor> {
+        let count = self.count as f64;
+        Ok((&self.var * (count / (count - 1.0)))?)
+    }
+
+    /// Moves a layer's running mean and (unbiased) variance, [C] each, towards this batch's.
+    ///
+    /// # Errors
+    /// If they have other shapes.
+    pub fn update_running(&self, mean: &Var, var: &Var, momentum: f64) -> Result<()> {
+        mean.set(&running_statistics_after(mean, &self.mean, momentum)?)?;
+        var.set(&running_statistics_after(var, &self.unbiased_var()?, momentum)?)?;
+        Ok(())
+    }
+}
+
+/// `(1 − momentum)·running + momentum·batch`: a running mean, or a running variance if `batch` is
+/// [`BatchNormOutput::unbiased_var`], after one more batch. PyTorch's momentum is 0.1.
+///
+/// # Errors
+/// If `batch` and `running` differ in shape.
+pub fn running_statistics_after(running: &Tensor, batch: &Tensor, momentum: f64) -> Result<Tensor> {
+    if running.dims() != batch.dims() {
+        let found = format!("running statistics {:?} and {:?}", running.dims(), batch.dims());
+        return Err(Error::op(OP, found, "both need the same shape"));
+    }
+    let (running, batch) = (running.detach(), batch.detach().to_dtype(running.dtype())?);
+    Ok(((running * (1.0 - momentum))? + (batch * momentum)?)?)
+}
+
+/// The sizes of one batch normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchNorm2dShape {
+    /// Pictures in the batch, N.
+    pub batch: usize,
+    /// Channels, C.
+    pub channels: usize,
+    /// Pixels of one channel of one picture, H·W.
+    pub pixels: usize,
+}
+
+impl BatchNorm2dShape {
+    /// Values of each channel, N·H·W.
+    pub fn count(&self) -> usize {
+        self.batch * self.pixels
+    }
+
+    /// Channel `c` of picture `n`.
+    fn plane<'a, T>(&self, values: &'a [T], n: usize, c: usize) -> &'a [T] {
+        &values[(n * self.channels + c) * self.pixels..][..self.pixels]
+    }
+}
+
+/// Mean and biased variance of each channel, [C].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistics {
+    /// μ.
+    pub mean: Vec<f64>,
+    /// σ².
+    pub var: Vec<f64>,
+}
+
+/// One batch normalisation: everything but the tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    /// The sizes.
+    pub shape: BatchNorm2dShape,
+    /// ε.
+    pub eps: f64,
+    /// Whether the statistics are the batch's own, so that gradients flow through them.
+    pub training: bool,
+    /// Whether ReLU follows.
+    pub relu: bool,
+}
+
+/// What the backward pass needs of the forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a, T> {
+    /// The input, [N, C, H, W].
+    pub x: &'a [T],
+    /// γ, then β, [2, C].
+    pub affine: &'a [T],
+    /// The output, [N, C, H, W]; where it is not above 0, ReLU lets no gradient through.
+    pub y: &'a [T],
+    /// The statistics it was normalised with.
+    pub statistics: &'a Statistics,
+}
+
+/// Which gradients somebody wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Wants {
+    /// Of the input.
+    pub input: bool,
+    /// Of γ and β.
+    pub affine: bool,
+    /// Of the residual.
+    pub residual: bool,
+}
+
+/// Gradients of a batch normalisation, each only where asked for.
+#[derive(Debug, Default)]
+pub struct Grads<T> {
+    /// Of the input, [N, C, H, W].
+    pub input: Option<Vec<T>>,
+    /// Of γ, then β, [2, C].
+    pub affine: Option<Vec<T>>,
+    /// Of the residual, [N, C, H, W].
+    pub residual: Option<Vec<T>>,
+}
+
+/// Normalises each channel of `x` [N, C, H, W] by the batch's own statistics, scales by `weight` [C]
+/// (γ, 1 if there is none), shifts by `bias` [C] (β), adds `residual` [N, C, H, W] and, if asked,
+/// applies ReLU; in the form that suits the device.
+///
+/// # Errors
+/// Where shapes, types or settings do not fit together, and if a channel has fewer than two values.
+pub fn batch_norm2d(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    params: &BatchNorm2dParams,
+    residual: Option<&Tensor>,
+    relu: bool,
+) -> Result<BatchNormOutput> {
+    batch_norm2d_as(Form::of(x.device()), x, weight, bias, params, residual, relu)
+}
+
+/// [`batch_norm2d`] in a form of your choice.
+///
+/// # Errors
+/// As for [`batch_norm2d`].
+pub fn batch_norm2d_as(
+    form: Form,
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    params: &BatchNorm2dParams,
+    residual: Option<&Tensor>,
+    relu: bool,
+) -> Result<BatchNormOutput> {
+    let args = Args { x, weight, bias, residual };
+    let norm = args.check(params, true, relu)?;
+    let count = norm.shape.count();
+    if count < 2 {
+        let found = format!("{count} value per channel, in shape {:?}", x.dims());
+        return Err(Error::op(OP, found, "training needs at least two: a larger batch or picture"));
+    }
+    if form == Form::Portable {
+        let (y, mean, var) = portable::training(&norm, &args)?;
+        return Ok(BatchNormOutput { y, mean: mean.detach(), var: var.detach(), count });
+    }
+    let (y, statistics) = args.apply(norm, form, OnceLock::new())?;
+    let statistics = statistics.get().ok_or_else(|| {
+        Error::op(OP, format!("a tensor on {:?}", x.device()), "this form runs on the CPU")
+    })?;
+    let of_channels = |values: &[f64]| -> Result<Tensor> {
+        Ok(Tensor::new(values, x.device())?.to_dtype(x.dtype())?)
+    };
+    let (mean, var) = (of_channels(&statistics.mean)?, of_channels(&statistics.var)?);
+    Ok(BatchNormOutput { y, mean, var, count })
+}
+
+/// [`batch_norm2d`] by given statistics, [C] each, as a trained network is evaluated. Gradients
+/// treat the statistics as constants.
+///
+/// # Errors
+/// Where shapes, types or settings do not fit together.
+#[allow(clippy::too_many_arguments)] // as many as the formula has letters
+pub fn batch_norm2d_eval(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    running_mean: &Tensor,
+    running_var: &Tensor,
+    params: &BatchNorm2dParams,
+    residual: Option<&Tensor>,
+    relu: bool,
+) -> Result<Tensor> {
+    let (form, running) = (Form::of(x.device()), (running_mean, running_var));
+    batch_norm2d_eval_as(form, x, (weight, bias), running, params, residual, relu)
+}
+
+/// [`batch_norm2d_eval`] in a form of your choice, with γ and β, and mean and variance, in pairs.
+///
+/// # Errors
+/// Where shapes, types or settings do not fit together.
+pub fn batch_norm2d_eval_as(
+    form: Form,
+    x: &Tensor,
+    (weight, bias): (Option<&Tensor>, Option<&Tensor>),
+    (running_mean, running_var): (&Tensor, &Tensor),
+    params: &BatchNorm2dParams,
+    residual: Option<&Tensor>,
+    relu: bool,
+) -> Result<Tensor> {
+    let args = Args { x, weight, bias, residual };
+    let norm = args.check(params, false, relu)?;
+    for (name, t) in [("running mean", running_mean), ("running variance", running_var)] {
+        check_channels(name, t, norm.shape.channels)?;
+    }
+    let (mean, var) = (running_mean.detach(), running_var.detach());
+    if form == Form::Portable {
+        return Ok(portable::evaluation(&norm, &args, &mean, &var)?);
+    }
+    let values = |t: &Tensor| t.to_dtype(DType::F64)?.to_vec1();
+    let statistics = Statistics { mean: values(&mean)?, var: values(&var)? };
+    Ok(args.apply(norm, form, OnceLock::from(statistics))?.0)
+}
+
+/// The tensors of one call.
+struct Args<'a> {
+    x: &'a Tensor,
+    weight: Option<&'a Tensor>,
+    bias: Option<&'a Tensor>,
+    residual: Option<&'a Tensor>,
+}
+
+impl Args<'_> {
+    /// Checks that everything fits together.
+    fn check(&self, params: &BatchNorm2dParams, training: bool, relu: bool) -> Result<Norm> {
+        let (batch, channels, height, width) = access::dims4(OP, self.x)?;
+        let eps = params.eps;
+        if !(eps >= 0.0 && eps.is_finite()) {
+            return Err(Error::op(OP, format!("eps {eps}"), "it must be 0 or a positive number"));
+        }
+        for (name, t) in [("weight", self.weight), ("bias", self.bias)] {
+            let Some(t) = t else { continue };
+            access::same_kind(OP, &[self.x, t])?;
+            check_channels(name, t, channels)?;
+        }
+        access::same_kind(OP, &[self.x])?;
+        if let Some(residual) = self.residual {
+            access::same_kind(OP, &[self.x, residual])?;
+            if residual.dims() != self.x.dims() {
+                let found = format!("input {:?}, residual {:?}", self.x.dims(), residual.dims());
+                return Err(Error::op(OP, found, "both need the same shape"));
+            }
+        }
+        let shape = BatchNorm2dShape { batch, channels, pixels: height * width };
+        Ok(Norm { shape, eps, training, relu })
+    }
+
+    /// γ or β, or its default.
+    fn channels(&self, given: Option<&Tensor>, default: f64) -> candle_core::Result<Tensor> {
+        match given {
+            Some(t) => Ok(t.clone()),
+            None => {
+                Tensor::full(default, self.x.dim(1)?, self.x.device())?.to_dtype(self.x.dtype())
+            }
+        }
+    }
+
+    /// γ and β as one tensor [2, C]: a custom op has at most three inputs.
+    fn affine(&self) -> candle_core::Result<Tensor> {
+        Tensor::stack(&[self.channels(self.weight, 1.0)?, self.channels(self.bias, 0.0)?], 0)
+    }
+
+    /// Runs the custom op. `statistics` are those to use, or will be those of the batch.
+    fn apply(
+        &self,
+        norm: Norm,
+        form: Form,
+        statistics: OnceLock<Statistics>,
+    ) -> candle_core::Result<(Tensor, Arc<OnceLock<Statistics>>)> {
+        let statistics = Arc::new(statistics);
+        let op = BatchNorm { norm, form, statistics: statistics.clone() };
+        let (x, affine) = (self.x.contiguous()?, self.affine()?);
+        let y = match self.residual {
+            Some(residual) => x.apply_op3(&affine, &residual.contiguous()?, op)?,
+            None => x.apply_op2(&affine, op)?,
+        };
+        Ok((y, statistics))
+    }
+}
+
+fn check_channels(name: &str, t: &Tensor, channels: usize) -> Result<()> {
+    if t.dims() != [channels] {
+        let found = format!("a {name} of shape {:?}", t.dims());
+        return Err(Error::op(OP, found, format!("it needs one of shape [{channels}]")));
+    }
+    Ok(())
+}
+
+/// The custom op behind the definition and the kernel.
+struct BatchNorm {
+    norm: Norm,
+    form: Form,
+    /// Set from the start in evaluation, by the forward pass in training.
+    statistics: Arc<OnceLock<Statistics>>,
+}
+
+impl BatchNorm {
+    fn forward<T: Real>(
+        &self,
+        (x, x_layout): (&CpuStorage, &Layout),
+        affine: (&CpuStorage, &Layout),
+        residual: Option<(&CpuStorage, &Layout)>,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let xs = access::slice::<T>(OP, x, x_layout)?;
+        let affine = access::slice::<T>(OP, affine.0, affine.1)?;
+        let residual = residual.map(|(s, l)| access::slice::<T>(OP, s, l)).transpose()?;
+        let given = if self.norm.training { None } else { self.statistics.get() };
+        let (y, statistics) = match self.form {
+            Form::Definition => definition::forward(&self.norm, xs, affine, residual, given),
+            _ => kernel::forward(&self.norm, xs, affine, residual, given),
+        };
+        self.statistics.get_or_init(|| statistics);
+        Ok((T::to_cpu_storage_owned(y), x_layout.shape().clone()))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        x: &Tensor,
+        affine: &Tensor,
+        residual: Option<&Tensor>,
+        y: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; 3]> {
+        let residual = residual.is_some_and(Tensor::track_op);
+        let wants = Wants {
+            input: x.track_op(),
+            affine: affine.track_op(),
+            residual: residual && self.norm.relu,
+        };
+        let dy = dy.contiguous()?;
+        let statistics = self.statistics.get().ok_or_else(|| {
+            Error::op(OP, "a backward pass", "the forward pass must have been run before")
+        })?;
+        let grads = {
+            let (x, affine) = (access::values::<T>(OP, x)?, access::values::<T>(OP, affine)?);
+            let (y, dy) = (access::values::<T>(OP, y)?, access::values::<T>(OP, &dy)?);
+            let saved = Saved { x: &x, affine: &affine, y: &y, statistics };
+            match self.form {
+                Form::Definition => definition::backward(&self.norm, saved, &dy, wants),
+                _ => kernel::backward(&self.norm, saved, &dy, wants),
+            }
+        };
+        Ok([
+            grads.input.map(|values| access::tensor(values, x.dims())).transpose()?,
+            grads.affine.map(|values| access::tensor(values, affine.dims())).transpose()?,
+            match grads.residual {
+                Some(values) => Some(access::tensor(values, x.dims())?),
+                None => residual.then_some(dy), // without ReLU it is the output's, as it stands
+            },
+        ])
+    }
+}
+
+impl CustomOp2 for BatchNorm {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        affine: &CpuStorage,
+        affine_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        by_dtype!(OP, access::dtype(x), T => {
+            self.forward::<T>((x, x_layout), (affine, affine_layout), None)
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        affine: &Tensor,
+        y: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let [dx, daffine, _] =
+            by_dtype!(OP, x.dtype(), T => self.backward::<T>(x, affine, None, y, dy))?;
+        Ok((dx, daffine))
+    }
+}
+
+impl CustomOp3 for BatchNorm {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        affine: &CpuStorage,
+        affine_layout: &Layout,
+        residual: &CpuStorage,
+        residual_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        by_dtype!(OP, access::dtype(x), T => {
+            let residual = Some((residual, residual_layout));
+            self.forward::<T>((x, x_layout), (affine, affine_layout), residual)
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        affine: &Tensor,
+        residual: &Tensor,
+        y: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [dx, daffine, dresidual] =
+            by_dtype!(OP, x.dtype(), T => self.backward::<T>(x, affine, Some(residual), y, dy))?;
+        Ok((dx, daffine, dresidual))
+    }
+}

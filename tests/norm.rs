@@ -2,7 +2,7 @@
 
 mod common;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::BatchNorm;
 use common::{cases, gradient_error, output_and_grads, pick, random, rel_l2};
 use convzoo::ops::{
@@ -37,13 +37,11 @@ impl Case {
         for (has, shape) in has.iter().zip([&[channels][..], &[channels], &shape]) {
             inputs.extend(has.then(|| random(rng, shape)));
         }
-        let variance = |t: Tensor| (t + 1.1).unwrap();
-        let running =
-            || (random(&mut rng.clone(), &[channels]), variance(random(rng, &[channels])));
-        let running = Some(running());
+        let mean = random(rng, &[channels]);
+        let var = (random(rng, &[channels]) + 1.1).unwrap();
         let params = BatchNorm2dParams { eps: [1e-5, 1e-3, 0.1][rng.below(3)] };
         let (relu, training) = (rng.chance(0.5), rng.chance(0.7));
-        Case { inputs, has, params, relu, running: running.filter(|_| !training) }
+        Case { inputs, has, params, relu, running: (!training).then_some((mean, var)) }
     }
 
     /// x, then weight, bias and residual.
@@ -191,6 +189,11 @@ fn agrees_with_pytorch() -> Result<()> {
                     };
                     close("running_mean_after", &after(&running.0, &out.mean)?);
                     close("running_var_after", &after(&running.1, &out.unbiased_var()?)?);
+                    let (mean, var) =
+                        (Var::from_tensor(&running.0)?, Var::from_tensor(&running.1)?);
+                    out.update_running(&mean, &var, number("momentum"))?;
+                    close("running_mean_after", &mean);
+                    close("running_var_after", &var);
                 }
             }
         }
@@ -321,8 +324,8 @@ fn what_does_not_fit_is_refused_by_name() -> Result<()> {
 fn gradients_nobody_wants_are_not_made() -> Result<()> {
     let mut rng = Rng::new(9);
     let x = random(&mut rng, &[2, 3, 4, 4]);
-    let weight = candle_core::Var::from_tensor(&random(&mut rng, &[3]))?;
-    let residual = candle_core::Var::from_tensor(&random(&mut rng, &[2, 3, 4, 4]))?;
+    let weight = Var::from_tensor(&random(&mut rng, &[3]))?;
+    let residual = Var::from_tensor(&random(&mut rng, &[2, 3, 4, 4]))?;
     for relu in [false, true] {
         let (w, r) = (Some(weight.as_tensor()), Some(residual.as_tensor()));
         let y = ops::batch_norm2d(&x, w, None, &Default::default(), r, relu)?.y;

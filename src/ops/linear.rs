@@ -105,13 +105,13 @@ fn kernel<T: Real>(a: Mat<'_, T>, b: Mat<'_, T>) -> Vec<T> {
         c.par_chunks_mut(height * columns).enumerate().for_each(|(block, c)| {
             let (first, height) = (block * height, c.len() / columns);
             let c = MatMut::new(c, height, columns);
-            gemm(a.rows(first..first + height), b, c, false);
+            gemm(a.block(first..first + height, 0..inner), b, c, false);
         });
     } else {
         let width = columns.div_ceil(BLOCKS).next_multiple_of(64);
         c.par_chunks_mut(rows * width).enumerate().for_each(|(block, c)| {
             let (first, width) = (block * width, c.len() / rows);
-            let b = b.t().rows(first..first + width).t();
+            let b = b.block(0..inner, first..first + width);
             gemm(a, b, MatMut::new(c, rows, width), false);
         });
         c = join_columns(c, rows, width);

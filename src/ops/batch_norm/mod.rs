@@ -14,7 +14,7 @@ mod portable;
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor, Var};
 
 use super::access::{self, by_dtype};
 use super::{Form, Real};
@@ -56,6 +56,16 @@ impl BatchNormOutput {
     pub fn unbiased_var(&self) -> Result<Tensor> {
         let count = self.count as f64;
         Ok((&self.var * (count / (count - 1.0)))?)
+    }
+
+    /// Moves a layer's running mean and (unbiased) variance, [C] each, towards this batch's.
+    ///
+    /// # Errors
+    /// If they have other shapes.
+    pub fn update_running(&self, mean: &Var, var: &Var, momentum: f64) -> Result<()> {
+        mean.set(&running_statistics_after(mean, &self.mean, momentum)?)?;
+        var.set(&running_statistics_after(var, &self.unbiased_var()?, momentum)?)?;
+        Ok(())
     }
 }
 

@@ -85,6 +85,20 @@ impl<'a, T: Real> Mat<'a, T> {
         let data = &self.data[start.min(self.data.len())..];
         Mat { data, rows: rows.len(), cols: cols.len(), ..self }
     }
+
+    /// The element in row `r` and column `c`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn at(&self, r: usize, c: usize) -> T {
+        assert!(r < self.rows && c < self.cols, "no such element");
+        self.data[r * self.row_stride + c * self.col_stride]
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
 }
 
 /// A row-major matrix to write to.

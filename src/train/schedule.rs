@@ -187,10 +187,10 @@ fn in_steps(epochs: f64, per_epoch: u64) -> u64 {
 /// ```
 /// # use convzoo::train::{LearningRate, Schedule, Warmup};
 /// let cosine = Schedule::Cosine { min_lr: 0.0 };
-/// let rate = LearningRate::new(0.1, cosine, Warmup::epochs(1.0), 100, 10);
-/// assert_eq!(rate.at(0), 0.01); // a tenth at first
-/// assert_eq!(rate.at(100), 0.1); // the base rate after one epoch of 100 steps
-/// assert_eq!(rate.at(550), 0.05); // half way down
+/// let rate = LearningRate::new(1.0, cosine, Warmup::epochs(1.0), 100, 10);
+/// assert_eq!(rate.at(0), 0.1); // a tenth at first
+/// assert_eq!(rate.at(100), 1.0); // the base rate after one epoch of 100 steps
+/// assert_eq!(rate.at(550), 0.5); // half way down
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LearningRate {

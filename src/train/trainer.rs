@@ -153,7 +153,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             done_batches: self.progress.batch,
         });
         while self.progress.epoch < self.epochs() {
-            if self.epoch(observer)? == Went::Stopped {
+            if self.stopped() || self.epoch(observer)? == Went::Stopped {
                 self.save()?;
                 let (epochs, batches) = (self.progress.epoch, self.progress.batch);
                 return Ok(Outcome::Stopped { epochs, batches });

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test program uses some of it
 
 pub mod fill;
+pub mod run;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -41,7 +41,7 @@ pub(super) fn photograph(canvas: &mut Canvas, rng: &mut Rng) {
     let slope: [f32; 2] = std::array::from_fn(|_| rng.range(-0.45, 0.45) as f32);
     let vignette = if rng.chance(0.3) { rng.range(0.2, 0.9) as f32 } else { 0.0 };
     let tint: Rgb = std::array::from_fn(|_| rng.range(0.88, 1.12) as f32);
-    let contrast = rng.range(0.65, 1.15) as f32;
+    let contrast = rng.range(0.75, 1.15) as f32;
     let bright = rng.range(-0.12, 0.12) as f32;
     let grey = if rng.chance(0.1) { 1.0 } else { rng.range(0.0, 0.3) as f32 };
     canvas.each(|x, y, pixel| {
@@ -53,7 +53,7 @@ pub(super) fn photograph(canvas: &mut Canvas, rng: &mut Rng) {
     if rng.chance(0.5) {
         canvas.blur(rng.range(0.1, 0.6) as f32, 1 + rng.below(2));
     }
-    let noise = rng.range(0.0, 0.07).powi(2) as f32 * 14.0;
+    let noise = rng.range(0.0, 0.06).powi(2) as f32 * 14.0;
     let colour_noise = rng.chance(0.5);
     canvas.each(|_, _, pixel| {
         let bits = rng.next_u64();

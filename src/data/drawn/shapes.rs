@@ -97,11 +97,11 @@ pub(super) struct Pose {
 impl Pose {
     /// A random pose on a canvas of `side` pixels.
     pub(super) fn random(rng: &mut Rng, side: f64) -> Pose {
-        let scale = side * rng.range(0.19, 0.34);
+        let scale = side * rng.range(0.23, 0.35);
         let room = 0.5 * side - scale;
         let centre =
             [0.5 * side + room * rng.range(-0.75, 0.75), 0.53 * side + room * rng.range(-0.6, 0.6)];
-        let (sin, cos) = (0.2 * rng.normal()).clamp(-0.5, 0.5).sin_cos();
+        let (sin, cos) = (0.17 * rng.normal()).clamp(-0.45, 0.45).sin_cos();
         let stretch = rng.range(0.9, 1.12);
         let shear = rng.range(-0.12, 0.12);
         let x_axis = [scale * stretch * cos, scale * stretch * sin];

@@ -178,7 +178,7 @@ fn no_linear_classifier_of_thumbnails_tells_them_apart() {
         let score = |values: &[f32]| dot(values, &weights) + weights[inputs];
         let (seen, unseen) = (accuracy(train, score), accuracy(val, score));
         println!("logistic regression: {seen:.3} on what it learnt from, {unseen:.3} on the rest");
-        assert!(seen > 0.7, "the classifier is too weak to show anything: {seen}");
+        assert!(seen > 0.6, "the classifier is too weak to show anything: {seen}");
         assert!(unseen < 0.75, "{unseen}");
     }
 }

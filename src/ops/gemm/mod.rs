@@ -6,6 +6,8 @@ mod avx512;
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::Real;
 
 /// A matrix in a slice: element (r, c) stands at `r * row_stride + c * col_stride`.
@@ -42,30 +44,6 @@ impl<'a, T: Real> Mat<'a, T> {
             row_stride: self.col_stride,
             col_stride: self.row_stride,
         }
-    }
-
-    /// Rows `range` of the matrix, without moving anything.
-    ///
-    /// # Panics
-    /// If there are no such rows.
-    pub fn rows(self, range: std::ops::Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.rows, "no such rows");
-        let start = (range.start * self.row_stride).min(self.data.len());
-        Mat { data: &self.data[start..], rows: range.len(), ..self }
-    }
-
-    /// The element in row `r` and column `c`.
-    ///
-    /// # Panics
-    /// If there is none.
-    pub fn at(&self, r: usize, c: usize) -> T {
-        assert!(r < self.rows && c < self.cols, "no such element");
-        self.data[r * self.row_stride + c * self.col_stride]
-    }
-
-    /// Rows and columns.
-    pub fn shape(&self) -> (usize, usize) {
-        (self.rows, self.cols)
     }
 
     /// The same layout over other values.
@@ -176,6 +154,25 @@ pub fn gemm<T: Real>(a: Mat<'_, T>, b: Mat<'_, T>, c: MatMut<'_, T>, add: bool) 
             gemm::Parallelism::None,
         );
     }
+}
+
+/// [`gemm`] with the rows of the result spread over rayon's threads. Every element is the same sum as
+/// on one thread.
+///
+/// # Panics
+/// If the shapes do not match.
+pub(crate) fn gemm_on_threads<T: Real>(a: Mat<'_, T>, b: Mat<'_, T>, c: MatMut<'_, T>, add: bool) {
+    /// Rows of a piece: enough that packing b again for each costs little.
+    const ROWS: usize = 128;
+    let MatMut { data, rows, cols, row_stride } = c;
+    assert!(a.rows == rows, "gemm shapes do not match");
+    data.par_chunks_mut(ROWS * row_stride.max(1)).zip(0..rows.div_ceil(ROWS)).for_each(
+        |(data, piece)| {
+            let rows = piece * ROWS..(piece * ROWS + ROWS).min(rows);
+            let c = MatMut::strided(data, rows.len(), cols, row_stride);
+            gemm(a.block(rows, 0..a.cols), b, c, add);
+        },
+    );
 }
 
 #[cfg(test)]

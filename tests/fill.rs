@@ -31,7 +31,7 @@ fn sample(sample: &Value) -> Tensor {
     }
     let module = name.rsplit_once('.').expect("a module and a tensor").0;
     let norm = module.contains("bn") || module.ends_with("downsample.1");
-    let mut specs = vec![(name, shape)];
+    let mut specs = vec![(name.clone(), shape)];
     specs.extend(norm.then(|| (format!("{module}.running_mean"), vec![1])));
     fill::state_dict(&arch, &specs).swap_remove(0).1
 }

@@ -1,0 +1,150 @@
+//! The command line as a user meets it: what it prints, and how it fails.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn convzoo(args: &[&str], folder: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
+    // No photographs and no network: as on a train.
+    command
+        .current_dir(folder)
+        .env("HF_HUB_OFFLINE", "1")
+        .env("CONVZOO_CACHE", folder.join("cache"));
+    command.env_remove("CONVZOO_DATA").args(args).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The one line that a failed command prints.
+fn failure(args: &[&str], folder: &Path) -> String {
+    let output = convzoo(args, folder);
+    assert!(!output.status.success(), "{args:?} did not fail");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{args:?} printed {text}");
+    assert!(!text.contains("panicked"), "{text}");
+    errors[0].to_owned()
+}
+
+#[test]
+fn list_and_summary_are_data() {
+    let here = tempfile::tempdir().unwrap();
+    let list = convzoo(&["list", "--json"], here.path());
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+    let vgg = list.as_array().unwrap().iter().find(|row| row["name"] == "vgg16").unwrap();
+    assert_eq!(vgg["params"], 138_357_544);
+
+    let summary = convzoo(&["summary", "googlenet", "--json"], here.path());
+    let summary: serde_json::Value = serde_json::from_slice(&summary.stdout).unwrap();
+    assert_eq!(summary["params"], 6_624_904);
+    assert_eq!(summary["macs"], 1_498_376_192u64);
+
+    let text = stdout(&convzoo(&["summary", "resnet18", "--depth", "1"], here.path()));
+    assert!(text.contains("layer4") && text.contains("11,689,512"), "{text}");
+    assert!(!text.contains("layer4.0"), "{text}");
+}
+
+#[test]
+fn a_run_leaves_what_it_says_and_can_be_asked() {
+    let here = tempfile::tempdir().unwrap();
+    let run = [
+        "train",
+        "lenet5-relu",
+        "--dataset",
+        "cats-dogs",
+        "--limit",
+        "12",
+        "--epochs",
+        "1",
+        "--out",
+        "run",
+    ];
+    let output = convzoo(&run, here.path());
+    let text = stdout(&output);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    // It was asked for photographs, could have none, and says so throughout.
+    assert!(text.contains("drawn"), "{text}");
+    assert!(text.contains("not photographs"), "{text}");
+    for file in [
+        "config.json",
+        "metrics.csv",
+        "best.safetensors",
+        "last.safetensors",
+        "resume.safetensors",
+        "summary.json",
+    ] {
+        assert!(here.path().join("run").join(file).exists(), "{file} is missing");
+    }
+    let summary = std::fs::read_to_string(here.path().join("run/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!((&summary["data_kind"], &summary["epochs"]), (&"drawn".into(), &1.into()));
+    for key in [
+        "model",
+        "dataset",
+        "image_size",
+        "num_classes",
+        "val_top1",
+        "best_val_top1",
+        "best_epoch",
+        "params",
+        "macs",
+        "train_images_per_s",
+        "seconds",
+        "seed",
+        "device",
+    ] {
+        assert!(!summary[key].is_null(), "summary.json has no {key}");
+    }
+    let header = std::fs::read_to_string(here.path().join("run/metrics.csv")).unwrap();
+    let wanted = "epoch,lr,train_loss,train_top1,val_loss,val_top1,images_per_s,seconds";
+    assert_eq!(header.lines().next(), Some(wanted));
+
+    let data = ["--dataset", "cats-dogs-drawn", "--limit", "12"];
+    let eval = [&["eval", "--weights", "run/best.safetensors", "--json"][..], &data].concat();
+    let eval: serde_json::Value =
+        serde_json::from_slice(&convzoo(&eval, here.path()).stdout).unwrap();
+    assert_eq!(eval["val"]["images"], 12);
+    assert_eq!(eval["val"]["top1"], summary["best_val_top1"]);
+
+    image::RgbImage::from_pixel(40, 30, image::Rgb([200, 120, 30]))
+        .save(here.path().join("a.png"))
+        .unwrap();
+    let asked =
+        convzoo(&["predict", "--weights", "run/best.safetensors", "--json", "a.png"], here.path());
+    let asked: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let sum: f64 = asked[0]["top"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| g["probability"].as_f64().unwrap())
+        .sum();
+    assert!((sum - 1.0).abs() < 1e-5, "{asked}");
+
+    let more = ["train", "lenet5-relu", "--resume", "run", "--epochs", "2"];
+    let output = convzoo(&more, here.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metrics = std::fs::read_to_string(here.path().join("run/metrics.csv")).unwrap();
+    assert_eq!(metrics.lines().count(), 3);
+    assert!(failure(&run, here.path()).contains("holds a run already"));
+}
+
+#[test]
+fn failures_are_one_line_that_helps() {
+    let here = tempfile::tempdir().unwrap();
+    let fails = |args: &[&str]| failure(args, here.path());
+    assert!(fails(&["summary", "resnet19"]).contains("resnet18"));
+    assert!(fails(&["summary", "vgg16", "--input", "3x16x16"]).contains("3x32x32"));
+    assert!(fails(&["train", "resnet18", "--dataset", "mnist"]).contains("mnist"));
+    assert!(fails(&["train", "resnet18", "--no-fallback"]).contains("cats-dogs"));
+    assert!(fails(&["train", "resnet18", "--data-dir", "nowhere"]).contains("nowhere"));
+    assert!(fails(&["train", "resnet18", "--device", "abacus"]).contains("abacus"));
+    assert!(fails(&["train", "resnet18", "--resume", "nowhere"]).contains("nowhere"));
+    assert!(
+        fails(&["train", "lenet5", "--dataset", "cats-dogs-drawn", "--lr", "-1"]).contains("rate")
+    );
+    assert!(fails(&["eval", "--weights", "nothing.safetensors"]).contains("nothing.safetensors"));
+    std::fs::write(here.path().join("text.safetensors"), "no weights at all").unwrap();
+    assert!(fails(&["eval", "--weights", "text.safetensors"]).contains("text.safetensors"));
+}

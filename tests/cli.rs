@@ -142,7 +142,7 @@ fn failures_are_one_line_that_helps() {
     assert!(fails(&["train", "resnet18", "--device", "abacus"]).contains("abacus"));
     assert!(fails(&["train", "resnet18", "--resume", "nowhere"]).contains("nowhere"));
     assert!(
-        fails(&["train", "lenet5", "--dataset", "cats-dogs-drawn", "--lr", "-1"]).contains("rate")
+        fails(&["train", "lenet5", "--dataset", "cats-dogs-drawn", "--lr=-1"]).contains("rate")
     );
     assert!(fails(&["eval", "--weights", "nothing.safetensors"]).contains("nothing.safetensors"));
     std::fs::write(here.path().join("text.safetensors"), "no weights at all").unwrap();

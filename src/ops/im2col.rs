@@ -127,7 +127,7 @@ pub fn col2im<T: Real>(geometry: &Im2col, columns: &[T]) -> Vec<T> {
     let cols = geometry.cols();
     let mut picture = vec![T::zero(); geometry.pixels()];
     geometry.for_each_tap(|pixel, row, col| {
-        picture[pixel] = picture[pixel] + columns[row * cols + col];
+        picture[pixel] += columns[row * cols + col];
     });
     picture
 }

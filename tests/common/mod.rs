@@ -121,8 +121,11 @@ pub fn pair(value: &serde_json::Value) -> (usize, usize) {
     }
 }
 
-/// The recorded operations of one kind: (name, parameters, tensors by their short names).
-pub fn recorded_ops(op: &str) -> Option<Vec<(String, serde_json::Value, HashMap<String, Tensor>)>> {
+/// A recorded operation: its name, its parameters, its tensors by their short names.
+pub type Recorded = (String, serde_json::Value, HashMap<String, Tensor>);
+
+/// The recorded operations of one kind.
+pub fn recorded_ops(op: &str) -> Option<Vec<Recorded>> {
     let folder = shared()?.join("fixtures/ops");
     let all = tensors(&folder.join("ops.safetensors"));
     let index = json(&folder.join("ops.json"));

@@ -34,7 +34,7 @@ pub fn sliding_window<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], b: Option<
                                 continue; // in the padding, which is 0
                             }
                             let pixel = ((first_channel + c) * h + iy - top) * width + ix - left;
-                            sum = sum + w[((o * channels + c) * kh + ky) * kw + kx] * x[pixel];
+                            sum += w[((o * channels + c) * kh + ky) * kw + kx] * x[pixel];
                         }
                     }
                     y.push(sum);
@@ -62,8 +62,7 @@ pub fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], b: Option<&[T]>) 
         for o in 0..shape.group_out {
             for r in 0..sizes.rows {
                 for p in 0..sizes.cols {
-                    y[o * sizes.cols + p] =
-                        y[o * sizes.cols + p] + w[o * sizes.rows + r] * col[r * sizes.cols + p];
+                    y[o * sizes.cols + p] += w[o * sizes.rows + r] * col[r * sizes.cols + p];
                 }
             }
         }
@@ -89,7 +88,7 @@ pub fn backward<T: Real>(
         let w = &w[group * sizes.w..][..sizes.w];
         for (o, row) in dy.chunks_exact(sizes.cols).enumerate() {
             let b = &mut db[group * shape.group_out + o];
-            *b = *b + row.iter().copied().sum();
+            *b += row.iter().copied().sum();
         }
         if wants.weight {
             // dw[o, r] += Σ_p dy[o, p] col[r, p]
@@ -98,7 +97,7 @@ pub fn backward<T: Real>(
             for (o, dy) in dy.chunks_exact(sizes.cols).enumerate() {
                 for (r, col) in col.chunks_exact(sizes.cols).enumerate() {
                     let dot: T = dy.iter().zip(col).map(|(&a, &b)| a * b).sum();
-                    dw[o * sizes.rows + r] = dw[o * sizes.rows + r] + dot;
+                    dw[o * sizes.rows + r] += dot;
                 }
             }
         }
@@ -108,7 +107,7 @@ pub fn backward<T: Real>(
             for (o, dy) in dy.chunks_exact(sizes.cols).enumerate() {
                 for (r, dcol) in dcol.chunks_exact_mut(sizes.cols).enumerate() {
                     let w = w[o * sizes.rows + r];
-                    dcol.iter_mut().zip(dy).for_each(|(d, &g)| *d = *d + w * g);
+                    dcol.iter_mut().zip(dy).for_each(|(d, &g)| *d += w * g);
                 }
             }
             dx.extend(col2im(&shape.window, &dcol));

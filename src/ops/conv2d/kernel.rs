@@ -369,10 +369,10 @@ fn scatter<T: Real>(plan: &Plan, band: &Band, group: usize, col: &[T], dx: &mut 
                     &col[run.tap * tile + n * per_picture + run.col + run.before..][..run.len];
                 let to = &mut dx[run.pixel..];
                 if window.stride.1 == 1 {
-                    to[..run.len].iter_mut().zip(from).for_each(|(to, &from)| *to = *to + from);
+                    to[..run.len].iter_mut().zip(from).for_each(|(to, &from)| *to += from);
                 } else {
                     let to = to.iter_mut().step_by(window.stride.1);
-                    to.zip(from).for_each(|(to, &from)| *to = *to + from);
+                    to.zip(from).for_each(|(to, &from)| *to += from);
                 }
             }
         }
@@ -386,7 +386,7 @@ fn scatter<T: Real>(plan: &Plan, band: &Band, group: usize, col: &[T], dx: &mut 
 
 fn add_bias<T: Real>(y: &mut [T], b: &[T], cols: usize) {
     for (y, &b) in y.chunks_exact_mut(cols).zip(b.iter().cycle()) {
-        y.iter_mut().for_each(|y| *y = *y + b);
+        y.iter_mut().for_each(|y| *y += b);
     }
 }
 
@@ -404,7 +404,7 @@ fn sum_in_order<T: Real>(parts: Vec<Vec<T>>, len: usize) -> Vec<T> {
     let mut parts = parts.into_iter();
     let mut sum = parts.next().unwrap_or_else(|| vec![T::zero(); len]);
     for part in parts {
-        sum.par_iter_mut().with_min_len(4096).zip(&part).for_each(|(s, &p)| *s = *s + p);
+        sum.par_iter_mut().with_min_len(4096).zip(&part).for_each(|(s, &p)| *s += p);
     }
     sum
 }

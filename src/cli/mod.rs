@@ -59,7 +59,7 @@ pub fn example(model: &'static str) -> ExitCode {
     exit(run::run(model, RunArgs::parse()))
 }
 
-/// The example that compares: see [`Command::Compare`].
+/// The example that compares: `convzoo compare` without the subcommand.
 pub fn compare_example() -> ExitCode {
     exit(compare::compare(compare::CompareArgs::parse()))
 }

@@ -134,13 +134,13 @@ impl Target {
 mod definition {
     use super::{Real, Target};
 
-    /// q of a row with this label, [C].
+    /// q of a row with this label, \[C\].
     fn wish(target: &Target, label: u32) -> Vec<f64> {
         let of_label = |c: usize| if c == label as usize { target.on_label(c) } else { 0.0 };
         (0..target.classes).map(|c| of_label(c) + target.spread(c)).collect()
     }
 
-    /// log p of a row, [C]: x − m − log Σ exp(x − m), where m = max x keeps the sum finite.
+    /// log p of a row, \[C\]: x − m − log Σ exp(x − m), where m = max x keeps the sum finite.
     fn log_softmax<T: Real>(x: &[T]) -> Vec<f64> {
         let max = x.iter().map(|x| x.f64()).fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = x.iter().map(|x| (x.f64() - max).exp()).sum();

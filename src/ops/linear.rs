@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 const OP: &str = "linear";
 
-/// `x · weightᵀ + bias` with `x` [N, I], `weight` [O, I] and `bias` [O], in the form that suits the
+/// `x · weightᵀ + bias` with `x` [N, I], `weight` [O, I] and `bias` \[O\], in the form that suits the
 /// device.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //! y = relu?(γ·(x − μ) / √(σ² + ε) + β + residual?)
 //! ```
 //!
-//! with x, residual and y [N, C, H, W], and γ, β, μ and σ² [C]. In training μ and σ² are the mean
+//! with x, residual and y [N, C, H, W], and γ, β, μ and σ² \[C\]. In training μ and σ² are the mean
 //! and the (biased) variance of each channel over the batch; in evaluation they are given.
 
 pub mod definition;
@@ -40,16 +40,16 @@ impl Default for BatchNorm2dParams {
 pub struct BatchNormOutput {
     /// The normalised pictures, [N, C, H, W].
     pub y: Tensor,
-    /// Mean of each channel, [C]; f32 for half-precision pictures. No gradient flows through it.
+    /// Mean of each channel, \[C\]; f32 for half-precision pictures. No gradient flows through it.
     pub mean: Tensor,
-    /// Variance of each channel, [C], biased: the sum of squares is divided by `count`.
+    /// Variance of each channel, \[C\], biased: the sum of squares is divided by `count`.
     pub var: Tensor,
     /// Values of each channel, N·H·W.
     pub count: usize,
 }
 
 impl BatchNormOutput {
-    /// The unbiased variance, [C], which is the one that running statistics are made of.
+    /// The unbiased variance, \[C\], which is the one that running statistics are made of.
     ///
     /// # Errors
     /// Where candle fails.
@@ -58,7 +58,7 @@ impl BatchNormOutput {
         Ok((&self.var * (count / (count - 1.0)))?)
     }
 
-    /// Moves a layer's running mean and (unbiased) variance, [C] each, towards this batch's.
+    /// Moves a layer's running mean and (unbiased) variance, \[C\] each, towards this batch's.
     ///
     /// # Errors
     /// If they have other shapes.
@@ -106,7 +106,7 @@ impl BatchNorm2dShape {
     }
 }
 
-/// Mean and biased variance of each channel, [C].
+/// Mean and biased variance of each channel, \[C\].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
     /// μ.
@@ -163,8 +163,8 @@ pub struct Grads<T> {
     pub residual: Option<Vec<T>>,
 }
 
-/// Normalises each channel of `x` [N, C, H, W] by the batch's own statistics, scales by `weight` [C]
-/// (γ, 1 if there is none), shifts by `bias` [C] (β), adds `residual` [N, C, H, W] and, if asked,
+/// Normalises each channel of `x` [N, C, H, W] by the batch's own statistics, scales by `weight` \[C\]
+/// (γ, 1 if there is none), shifts by `bias` \[C\] (β), adds `residual` [N, C, H, W] and, if asked,
 /// applies ReLU; in the form that suits the device.
 ///
 /// # Errors
@@ -215,7 +215,7 @@ pub fn batch_norm2d_as(
     Ok(BatchNormOutput { y, mean, var, count })
 }
 
-/// [`batch_norm2d`] by given statistics, [C] each, as a trained network is evaluated. Gradients
+/// [`batch_norm2d`] by given statistics, \[C\] each, as a trained network is evaluated. Gradients
 /// treat the statistics as constants.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use candle_core::{DType, Result, Tensor};
 use super::{Args, Norm};
 use crate::ops::relu;
 
-/// The output, and mean and biased variance [C] of the batch.
+/// The output, and mean and biased variance \[C\] of the batch.
 pub(super) fn training(norm: &Norm, args: &Args) -> Result<(Tensor, Tensor, Tensor)> {
     let x = args.x.to_dtype(working(args.x.dtype()))?;
     let count = norm.shape.count() as f64;

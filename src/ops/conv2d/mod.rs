@@ -1,6 +1,6 @@
 //! 2-D convolution (cross-correlation, as the field has it), with its gradients.
 //!
-//! `y[n, o] = b[o] + Σ_c w[o, c] ⋆ x[n, c]` with x [N, C, H, W], w [O, C/G, KH, KW], b [O] and
+//! `y[n, o] = b[o] + Σ_c w[o, c] ⋆ x[n, c]` with x [N, C, H, W], w [O, C/G, KH, KW], b \[O\] and
 //! y [N, O, OH, OW]; of the C and O channels, each of the G groups sees only its own.
 
 pub mod definition;
@@ -90,7 +90,7 @@ pub struct Conv2dGrads<T> {
     pub input: Option<Vec<T>>,
     /// Gradient of the weight, [O, C/G, KH, KW].
     pub weight: Option<Vec<T>>,
-    /// Gradient of the bias, [O].
+    /// Gradient of the bias, \[O\].
     pub bias: Option<Vec<T>>,
 }
 
@@ -105,7 +105,7 @@ pub struct Conv2dWants {
     pub bias: bool,
 }
 
-/// Convolution of `x` [N, C, H, W] with `weight` [O, C/groups, KH, KW] and `bias` [O], in the form
+/// Convolution of `x` [N, C, H, W] with `weight` [O, C/groups, KH, KW] and `bias` \[O\], in the form
 /// that suits the device.
 ///
 /// # Errors

@@ -113,7 +113,12 @@ fn every_model_learns_a_few_pictures() -> Result<()> {
         let params = model.network.params();
         let mut optimizer = Optimizer::new(params, Rule::ADAMW, 0.0, true)?;
         let mut losses = Vec::new();
+        // Adam divides by what is left of the gradients: beyond a loss of 0 it leaps, so stop before.
+        let learnt = |losses: &[f64]| losses.last().is_some_and(|last| *last < 0.5 * losses[0]);
         for step in 0..20 {
+            if learnt(&losses) {
+                break;
+            }
             for batch in loader.epoch(step, 0) {
                 let batch = batch?;
                 let out = model.network.forward(&batch.images, Mode::Train { seed: step })?;
@@ -123,7 +128,7 @@ fn every_model_learns_a_few_pictures() -> Result<()> {
                 optimizer.step(&loss.backward()?, lr)?;
             }
         }
-        assert!(losses[19] < 0.8 * losses[0], "{name}: {losses:?}");
+        assert!(learnt(&losses), "{name}: {losses:?}");
     }
     Ok(())
 }

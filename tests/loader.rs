@@ -1,11 +1,9 @@
 //! The loader: the same batches for every number of workers, kept or not, resumed or not.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use convzoo::data::{
     self, Batch, DataKind, DataRequest, Loader, LoaderOptions, OnBad, Picture, Pipeline, Source,
@@ -259,27 +257,4 @@ fn a_bad_file_in_a_folder_is_skipped_and_named() {
     let loader = self::loader(dataset.train, strict);
     let error = loader.epoch(0, 0).find_map(Result::err).expect("an error").to_string();
     assert!(error.contains("text.jpg") && error.contains("not a picture"), "{error}");
-}
-
-/// Prints the loader's speed on photographs; run with `--ignored --nocapture`.
-#[test]
-#[ignore = "measures speed"]
-fn speed_on_photographs() {
-    let Some(shared) = common::shared() else { return };
-    let mut request = DataRequest::new("cats-dogs");
-    request.data_dir = Some(shared.join("data/cats-dogs"));
-    request.limit = Some(3000);
-    let dataset = data::open(&request).expect("photographs");
-    let pipeline = dataset.train_pipeline(96, 3).expect("a pipeline");
-    println!("{pipeline}");
-    let options = LoaderOptions { batch_size: 64, shuffle: true, ..LoaderOptions::default() };
-    let loader = Loader::new(dataset.train.clone(), pipeline, options).expect("a loader");
-    for epoch in 0..3 {
-        let start = Instant::now();
-        let count: usize =
-            loader.epoch(epoch, 0).map(|batch| batch.expect("a batch").labels.len()).sum();
-        let rate = count as f64 / start.elapsed().as_secs_f64();
-        println!("epoch {epoch}: {rate:.0} pictures/s, {} MB kept", loader.kept_bytes() >> 20);
-        assert!(rate > 100.0);
-    }
 }

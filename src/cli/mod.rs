@@ -112,20 +112,25 @@ fn thousands(n: u64) -> String {
     out
 }
 
-/// A table with aligned columns: the first to the left, the others to the right.
+/// A table with aligned columns: numbers to the right, words to the left.
 fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([header[column].chars().count()]).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let numeric = |column: usize| {
+        let starts = rows.iter().filter_map(|row| row[column].chars().next());
+        rows.iter().any(|row| !row[column].is_empty())
+            && starts.into_iter().all(|first| first.is_ascii_digit() || first == '-')
+    };
+    let columns: Vec<(usize, bool)> = (0..header.len()).map(|i| (width(i), numeric(i))).collect();
     let line = |cells: &[&str]| {
-        let padded = cells.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| {
-            if i == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        let padded = cells.iter().zip(&columns).map(|(cell, &(width, numeric))| {
+            if numeric { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
         });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    let rule: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
+    let rule: Vec<String> = columns.iter().map(|&(width, _)| "-".repeat(width)).collect();
     let mut lines = vec![line(header), rule.join("  ")];
     for row in rows {
         lines.push(line(&row.iter().map(String::as_str).collect::<Vec<_>>()));

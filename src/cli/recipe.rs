@@ -80,7 +80,7 @@ fn recipe(model: &str, kind: DataKind) -> TrainConfig {
         return TrainConfig { epochs: 12, batch_size: 64, lr: 0.05, ..base };
     }
     let epochs = match kind {
-        DataKind::Drawn => 6,
+        DataKind::Drawn => 5,
         DataKind::Digits => 5,
         DataKind::Photographs | DataKind::Pictures => 20,
     };

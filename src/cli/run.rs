@@ -39,7 +39,7 @@ pub fn run(model: &str, args: RunArgs) -> anyhow::Result<ExitCode> {
         bail!("--resume goes on with a run as it is; --out and --weights begin a new one");
     }
     let session = Session::new(model, &args, voice)?;
-    announce(&session, voice);
+    announce(&session, args.eval, voice);
     if args.eval {
         return measure(&session, &args, voice);
     }
@@ -52,7 +52,7 @@ pub fn run(model: &str, args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What is about to be done, in a few lines.
-fn announce(session: &Session, voice: Voice) {
+fn announce(session: &Session, only_measured: bool, voice: Voice) {
     let config = &session.config;
     let (data, train) = (&config.data, &config.train);
     let side = train.image_size;
@@ -70,8 +70,12 @@ fn announce(session: &Session, voice: Voice) {
         data.origin,
         thousands(data.train_images as u64),
         thousands(data.val_images as u64),
-        data.classes.join(", ")
+        some(&data.classes)
     ));
+    if only_measured {
+        voice.say(&format!("pictures  {}", data.eval_pipeline));
+        return;
+    }
     voice.say(&format!("pictures  {}", data.train_pipeline));
     let warmup = if train.warmup == crate::train::Warmup::NONE { "" } else { " after a warm-up" };
     voice.say(&format!(
@@ -87,6 +91,16 @@ fn announce(session: &Session, voice: Voice) {
         train.seed
     ));
     voice.say(&format!("device    {}, {} threads", config.device, config.threads));
+}
+
+/// The first few names, and how many more there are.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more classes"),
+    }
 }
 
 /// Trains to the end; `None` where it was stopped.

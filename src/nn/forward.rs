@@ -209,11 +209,7 @@ impl<'a> Pass<'a> {
             return ops::batch_norm2d_eval(x, weight, bias, &mean, &var, &params, residual, relu);
         }
         let out = ops::batch_norm2d(x, weight, bias, &params, residual, relu)?;
-        let moved = |running: &Tensor, batch: &Tensor| {
-            ops::running_statistics_after(running, batch, momentum)
-        };
-        mean.set(&moved(mean, &out.mean)?)?;
-        var.set(&moved(var, &out.unbiased_var()?)?)?;
+        out.update_running(mean, var, momentum)?;
         let tracked = &self.params.get(&join(path, "num_batches_tracked"))?.var;
         tracked.set(&(tracked.as_detached_tensor() + 1.0)?)?;
         Ok(out.y)

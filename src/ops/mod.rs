@@ -36,8 +36,10 @@ mod dropout;
 mod gemm;
 mod im2col;
 mod linear;
+
 pub mod local_response_norm;
 pub mod max_pool2d;
+pub(crate) mod nhwc;
 mod pooling;
 mod real;
 mod relu;

@@ -1,0 +1,264 @@
+//! Sixteen f32 values at a time, by whatever instructions the CPU has.
+//!
+//! The kernels are written once over [`Lanes`] and compiled for each [`Isa`]: with AVX-512 the sixteen
+//! lanes are one register, with AVX2 two, and otherwise an array that the compiler vectorises as it can.
+
+use std::sync::OnceLock;
+
+/// Values in a vector, whatever the CPU; channels are padded to a multiple of it.
+pub(crate) const LANES: usize = 16;
+
+/// `len` rounded up to whole vectors.
+pub(crate) const fn padded(len: usize) -> usize {
+    len.div_ceil(LANES) * LANES
+}
+
+/// The instruction sets that the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// AVX-512F.
+    Avx512,
+    /// AVX2 with FMA.
+    Avx2,
+    /// What every CPU of this target has.
+    Plain,
+}
+
+impl Isa {
+    /// The best one this CPU has; `CONVZOO_ISA=avx2` or `plain` asks for less.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let wanted = std::env::var("CONVZOO_ISA").unwrap_or_default();
+            let available = Isa::available();
+            let named = |isa: &&Isa| isa.name() == wanted;
+            *available.iter().find(named).unwrap_or(&available[0])
+        })
+    }
+
+    /// Its name, as `CONVZOO_ISA` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Plain => "plain",
+        }
+    }
+
+    /// All that this CPU has, the best first.
+    pub fn available() -> Vec<Isa> {
+        let mut isas = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                isas.push(Isa::Avx512);
+            }
+            if std::arch::is_x86_feature_detected!("avx2")
+                && std::arch::is_x86_feature_detected!("fma")
+            {
+                isas.push(Isa::Avx2);
+            }
+        }
+        isas.push(Isa::Plain);
+        isas
+    }
+
+    /// Rows and vectors of the largest tile whose sums fit the registers.
+    pub(crate) fn tile(self) -> (usize, usize) {
+        match self {
+            Isa::Avx512 => (14, 2), // 28 sums, 2 weights, 1 value
+            Isa::Avx2 => (6, 1),    // 12 sums, 2 weights, 1 value
+            Isa::Plain => (4, 1),
+        }
+    }
+}
+
+/// A vector of [`LANES`] values.
+///
+/// # Safety
+/// Every method needs the CPU to have the instructions of its type; loads and stores need a pointer to
+/// [`LANES`] values.
+pub(super) trait Lanes: Copy {
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// `self · factor + sum`
+    unsafe fn fma(self, factor: Self, sum: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn max(self, other: Self) -> Self;
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Lanes;
+    use std::arch::x86_64::*;
+
+    impl Lanes for __m512 {
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe { _mm512_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn fma(self, factor: Self, sum: Self) -> Self {
+            unsafe { _mm512_fmadd_ps(self, factor, sum) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            unsafe { _mm512_add_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            unsafe { _mm512_sub_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            unsafe { _mm512_mul_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            unsafe { _mm512_max_ps(self, other) }
+        }
+    }
+
+    /// Two registers of eight.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx2(__m256, __m256);
+
+    impl Lanes for Avx2 {
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            let v = unsafe { _mm256_set1_ps(value) };
+            Avx2(v, v)
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            unsafe { Avx2(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe {
+                _mm256_storeu_ps(to, self.0);
+                _mm256_storeu_ps(to.add(8), self.1);
+            }
+        }
+        #[inline(always)]
+        unsafe fn fma(self, f: Self, s: Self) -> Self {
+            unsafe { Avx2(_mm256_fmadd_ps(self.0, f.0, s.0), _mm256_fmadd_ps(self.1, f.1, s.1)) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, o: Self) -> Self {
+            unsafe { Avx2(_mm256_add_ps(self.0, o.0), _mm256_add_ps(self.1, o.1)) }
+        }
+        #[inline(always)]
+        unsafe fn sub(self, o: Self) -> Self {
+            unsafe { Avx2(_mm256_sub_ps(self.0, o.0), _mm256_sub_ps(self.1, o.1)) }
+        }
+        #[inline(always)]
+        unsafe fn mul(self, o: Self) -> Self {
+            unsafe { Avx2(_mm256_mul_ps(self.0, o.0), _mm256_mul_ps(self.1, o.1)) }
+        }
+        #[inline(always)]
+        unsafe fn max(self, o: Self) -> Self {
+            unsafe { Avx2(_mm256_max_ps(self.0, o.0), _mm256_max_ps(self.1, o.1)) }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::Avx2;
+
+/// An array; the compiler turns it into what registers there are.
+#[derive(Clone, Copy)]
+pub(super) struct Plain([f32; LANES]);
+
+impl Plain {
+    #[inline(always)]
+    fn with(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Plain(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+    }
+}
+
+impl Lanes for Plain {
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Plain([value; LANES])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        Plain(unsafe { from.cast::<[f32; LANES]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, factor: Self, sum: Self) -> Self {
+        // A fused product is a function call where the target has no instruction for it.
+        let fused = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+        Plain(std::array::from_fn(|i| match fused {
+            true => self.0[i].mul_add(factor.0[i], sum.0[i]),
+            false => self.0[i] * factor.0[i] + sum.0[i],
+        }))
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.with(other, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.with(other, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.with(other, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        self.with(other, |a, b| if a > b { a } else { b })
+    }
+}
+
+/// Defines a function that is compiled once for every instruction set, and calls the one for `isa`,
+/// its first argument. In the body `$V` is the type of vectors.
+macro_rules! for_each_isa {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident<$V:ident>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis unsafe fn $name(isa: $crate::ops::nhwc::lanes::Isa, $($arg: $ty),*) {
+            #[inline(always)]
+            unsafe fn body<$V: $crate::ops::nhwc::lanes::Lanes>($($arg: $ty),*) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx2,fma")]
+                unsafe fn avx512($($arg: $ty),*) {
+                    // SAFETY: the caller's promise; AVX-512 is there.
+                    unsafe { body::<std::arch::x86_64::__m512>($($arg),*) }
+                }
+                #[target_feature(enable = "avx2,fma")]
+                unsafe fn avx2($($arg: $ty),*) {
+                    // SAFETY: the caller's promise; AVX2 is there.
+                    unsafe { body::<$crate::ops::nhwc::lanes::Avx2>($($arg),*) }
+                }
+                match isa {
+                    // SAFETY: an `Isa` is only made where the CPU has it.
+                    $crate::ops::nhwc::lanes::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::ops::nhwc::lanes::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::ops::nhwc::lanes::Isa::Plain => {}
+                }
+            }
+            let _ = isa;
+            // SAFETY: the caller's promise; this needs no instruction that is not always there.
+            unsafe { body::<$crate::ops::nhwc::lanes::Plain>($($arg),*) }
+        }
+    };
+}
+pub(super) use for_each_isa;

@@ -1,0 +1,15 @@
+//! Kernels for f32 maps in channels-last order, [N, H, W, C], the channels padded with zeros to whole
+//! vectors of [`LANES`](lanes::LANES): what the engine of `nn` runs on a CPU.
+//!
+//! They compute what the ops next to this module define, and are tested against those definitions.
+
+// `unsafe` is for vector instructions and for threads that write to parts of one slice; every function
+// that this module gives out checks its slices first.
+pub(crate) mod conv;
+pub(crate) mod lanes;
+pub(crate) mod pack;
+mod shared;
+mod tile;
+
+#[cfg(test)]
+mod tests;

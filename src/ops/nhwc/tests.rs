@@ -1,0 +1,153 @@
+//! Every kernel, at every instruction set, against its definition on random shapes.
+
+use super::conv::{Finish, Gather, Maps, Runs, convolve, weight_gradient};
+use super::lanes::{Isa, padded};
+use super::pack::{Panels, WeightShape, unpack_gradient};
+use crate::ops::conv2d::{Conv2dParams, Conv2dShape, Conv2dWants, definition};
+use crate::rng::Rng;
+
+fn values(rng: &mut Rng, len: usize) -> Vec<f32> {
+    (0..len).map(|_| rng.range(-1.0, 1.0) as f32).collect()
+}
+
+/// [N, C, pixels] to [N, pixels, padded(C)].
+fn channels_last(values: &[f32], n: usize, c: usize) -> Vec<f32> {
+    let (pixels, wide) = (values.len() / n / c, padded(c));
+    let mut out = vec![0.0; n * pixels * wide];
+    for (i, &v) in values.iter().enumerate() {
+        let (n, c, p) = (i / pixels / c, i / pixels % c, i % pixels);
+        out[(n * pixels + p) * wide + c] = v;
+    }
+    out
+}
+
+/// The other way round.
+fn channels_first(values: &[f32], n: usize, c: usize) -> Vec<f32> {
+    let wide = padded(c);
+    let pixels = values.len() / n / wide;
+    let at = |i: usize| (i / c / pixels * pixels + i % pixels) * wide + i / pixels % c;
+    (0..n * c * pixels).map(|i| values[at(i)]).collect()
+}
+
+fn close(found: &[f32], wanted: &[f64], what: &str) {
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    let scale = wanted.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+    for (i, (&found, &wanted)) in found.iter().zip(wanted).enumerate() {
+        let difference = (f64::from(found) - wanted).abs();
+        assert!(difference < 1e-5 * scale, "{what}: {found} for {wanted} at {i}");
+    }
+}
+
+#[test]
+fn convolution_agrees_with_its_definition() {
+    let mut rng = Rng::new(5);
+    let mut done = 0;
+    while done < 120 {
+        let mut below = |n: usize| rng.below(n);
+        let (n, c, o) = (1 + below(5), 1 + below(40), 1 + below(70));
+        let pair = |rng: &mut dyn FnMut(usize) -> usize, from, n| (from + rng(n), from + rng(n));
+        let (input, kernel) = (pair(&mut below, 1, 14), pair(&mut below, 1, 4));
+        let params = Conv2dParams {
+            stride: pair(&mut below, 1, 3),
+            padding: pair(&mut below, 0, 3),
+            dilation: pair(&mut below, 1, 2),
+            groups: 1,
+        };
+        let (x_dims, w_dims) = ([n, c, input.0, input.1], [o, c, kernel.0, kernel.1]);
+        let Ok(shape) = Conv2dShape::new(&x_dims, &w_dims, &params) else { continue };
+        done += 1;
+        let [_, _, rows, cols] = shape.output();
+        let x = values(&mut rng, x_dims.iter().product());
+        let w = values(&mut rng, w_dims.iter().product());
+        let b = values(&mut rng, o);
+        let dy = values(&mut rng, n * o * rows * cols);
+        let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+        let y = definition::forward(&shape, &wide(&x), &wide(&w), Some(&wide(&b)));
+        let wants = Conv2dWants { input: true, weight: true, bias: false };
+        let grads = definition::backward(&shape, &wide(&x), &wide(&w), &wide(&dy), wants);
+        for isa in Isa::available() {
+            let what = format!("{isa:?} {x_dims:?} {w_dims:?} {params:?}");
+            let ws = WeightShape { outputs: o, inputs: c, kernel };
+            let (xs, dys) = (channels_last(&x, n, c), channels_last(&dy, n, o));
+            let (x_maps, dy_maps) =
+                (Maps { data: &xs, step: padded(c) }, Maps { data: &dys, step: padded(o) });
+            let mut panels = Panels::default();
+            panels.pack_forward(isa, &w, ws);
+            let mut bias = b.clone();
+            bias.resize(padded(o), 0.0);
+            let mut out = vec![0.0; n * rows * cols * padded(o)];
+            let finish = Finish { bias: Some(&bias), ..Finish::default() };
+            let g = Gather::forward(&shape.window);
+            convolve(isa, &g, n, x_maps, &panels, &mut out, padded(o), finish);
+            close(&channels_first(&out, n, o), &y, &what);
+            panels.pack_backward(isa, &w, ws);
+            let g = Gather::backward(&shape.window);
+            let mut dx = vec![0.0; xs.len()];
+            convolve(isa, &g, n, dy_maps, &panels, &mut dx, padded(c), Finish::default());
+            close(&channels_first(&dx, n, c), grads.input.as_ref().unwrap(), &what);
+            let taps = kernel.0 * kernel.1;
+            let mut dw = vec![0.0; taps * c * padded(o)];
+            let runs = Runs::new(&shape.window);
+            weight_gradient(isa, &runs, n, x_maps, c, dy_maps, o, &mut dw);
+            let mut grad = vec![0.0; w.len()];
+            unpack_gradient(&dw, ws, &mut grad);
+            close(&grad, grads.weight.as_ref().unwrap(), &what);
+        }
+    }
+}
+
+/// Not a test of correctness: prints the rate of a layer at each instruction set.
+#[test]
+#[ignore = "a measurement: cargo test --lib nhwc::tests::rates -- --ignored --nocapture"]
+fn rates() {
+    let mut rng = Rng::new(1);
+    for (n, c, o, size, k, s) in [
+        (32, 64, 64, 24, 3, 1),
+        (32, 128, 128, 12, 3, 1),
+        (32, 256, 256, 6, 3, 1),
+        (32, 512, 512, 3, 3, 1),
+        (32, 64, 128, 24, 3, 2),
+        (32, 256, 64, 24, 1, 1),
+        (32, 64, 256, 24, 1, 1),
+        (32, 1024, 256, 6, 1, 1),
+        (32, 2048, 512, 3, 1, 1),
+        (16, 64, 64, 56, 3, 1),
+        (16, 512, 512, 7, 3, 1),
+    ] {
+        let isa = Isa::best();
+        let params = Conv2dParams { stride: (s, s), padding: (k / 2, k / 2), ..Default::default() };
+        let shape = Conv2dShape::new(&[n, c, size, size], &[o, c, k, k], &params).unwrap();
+        let [_, _, rows, cols] = shape.output();
+        let x = values(&mut rng, n * size * size * c);
+        let w = values(&mut rng, o * c * k * k);
+        let dy = values(&mut rng, n * rows * cols * o);
+        let mut y = dy.clone();
+        let mut dx = x.clone();
+        let mut dw = vec![0.0; w.len()];
+        let mut grad = w.clone();
+        let ws = WeightShape { outputs: o, inputs: c, kernel: (k, k) };
+        let (mut forward, mut backward) = (Panels::default(), Panels::default());
+        let (to, from) = (Gather::forward(&shape.window), Gather::backward(&shape.window));
+        let runs = Runs::new(&shape.window);
+        let gflop = 2e-9 * (n * o * c * k * k * rows * cols) as f64;
+        let mut line = format!("{n}x{c}x{size} -> {o}, {k}x{k}/{s}, {gflop:.2} GFLOP:");
+        let mut time = |name: &str, f: &mut dyn FnMut()| {
+            let best = (0..8).map(|_| {
+                let start = std::time::Instant::now();
+                f();
+                start.elapsed().as_secs_f64()
+            });
+            let best = best.fold(f64::MAX, f64::min);
+            line += &format!(" {name} {:.2} ms {:.0}", best * 1e3, gflop / best);
+        };
+        time("pack", &mut || forward.pack_forward(isa, &w, ws));
+        time("packb", &mut || backward.pack_backward(isa, &w, ws));
+        let xm = Maps { data: &x, step: c };
+        time("y", &mut || convolve(isa, &to, n, xm, &forward, &mut y, o, Finish::default()));
+        let ym = Maps { data: &dy, step: o };
+        time("dx", &mut || convolve(isa, &from, n, ym, &backward, &mut dx, c, Finish::default()));
+        time("dw", &mut || weight_gradient(isa, &runs, n, xm, c, ym, o, &mut dw));
+        time("unpack", &mut || unpack_gradient(&dw, ws, &mut grad));
+        println!("{line}");
+    }
+}

@@ -4,6 +4,7 @@
 //! something about the architecture reads that one tree: [`Network`] its forward pass and its
 //! parameters' names, [`Layer::trace`] its output shapes, parameter counts and multiply-adds.
 
+mod engine;
 mod forward;
 mod init;
 mod layer;
@@ -11,6 +12,7 @@ mod network;
 mod params;
 mod trace;
 
+pub use engine::Engine;
 pub use forward::{AuxLogits, Mode, Output};
 pub use init::{Distribution, Init};
 pub use layer::{

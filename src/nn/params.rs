@@ -180,6 +180,11 @@ impl Params {
             .ok_or_else(|| Error::Setting(format!("the network has no tensor named {name}")))
     }
 
+    /// Where the tensor of this name stands in [`Params::entries`].
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
     /// Replaces values by name; nothing changes unless every tensor is known and fits.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ pub fn dropout_as(form: Form, x: &Tensor, p: f64, rng: &mut Rng) -> Result<Tenso
 
 /// The factors of one call.
 #[derive(Clone, Copy)]
-struct Mask {
+pub(crate) struct Mask {
     seed: u64,
     /// Hashes below are dropped; of 53 bits.
     threshold: u64,
@@ -60,14 +60,14 @@ struct Mask {
 }
 
 impl Mask {
-    fn new(p: f64, seed: u64) -> Self {
+    pub(crate) fn new(p: f64, seed: u64) -> Self {
         let scale = if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 };
         Mask { seed, threshold: (p * (1u64 << 53) as f64) as u64, scale }
     }
 
     /// The factor of value `i`.
     #[inline(always)]
-    fn factor<T: Real>(&self, i: usize) -> T {
+    pub(crate) fn factor<T: Real>(&self, i: usize) -> T {
         let hash = splitmix64(self.seed.wrapping_add(i as u64)) >> 11;
         T::of(if hash < self.threshold { 0.0 } else { self.scale })
     }

@@ -26,13 +26,13 @@
 //! # }
 //! ```
 
-mod access;
+pub(crate) mod access;
 pub mod adaptive_avg_pool2d;
 pub mod avg_pool2d;
 pub mod batch_norm;
 pub mod conv2d;
 mod cross_entropy;
-mod dropout;
+pub(crate) mod dropout;
 mod gemm;
 mod im2col;
 mod linear;

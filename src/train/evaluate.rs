@@ -10,7 +10,7 @@ use super::metrics::Sums;
 use crate::Result;
 use crate::data::{Batch, Loader};
 use crate::models::Model;
-use crate::nn::{Mode, Network, Output, Params};
+use crate::nn::{Engine, Mode, Network, Output, Params};
 use crate::ops::{self, CrossEntropyParams, Reduction};
 
 /// What can be trained: something with parameters that makes logits of pictures.
@@ -23,6 +23,11 @@ pub trait Trainable {
 
     /// Its parameters and buffers.
     fn params(&self) -> &Params;
+
+    /// The network behind it, where it is one that an [`Engine`] can run.
+    fn network(&self) -> Option<&Network> {
+        None
+    }
 }
 
 impl Trainable for Network {
@@ -33,6 +38,10 @@ impl Trainable for Network {
     fn params(&self) -> &Params {
         Network::params(self)
     }
+
+    fn network(&self) -> Option<&Network> {
+        Some(self)
+    }
 }
 
 impl Trainable for Model {
@@ -42,6 +51,10 @@ impl Trainable for Model {
 
     fn params(&self) -> &Params {
         self.network.params()
+    }
+
+    fn network(&self) -> Option<&Network> {
+        Some(&self.network)
     }
 }
 
@@ -116,10 +129,20 @@ fn pass(
 ) -> Result<Option<Sums>> {
     let mut sums = Sums::default();
     let entropy = CrossEntropyParams { reduction: Reduction::Sum, ..Default::default() };
+    let mut engine = None;
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
         let images = input(network, &batch, device)?;
-        let logits = network.forward(&images, Mode::Eval)?.logits;
+        if batch.number == 0
+            && let Some(network) = network.network()
+        {
+            let (_, c, h, w) = images.dims4()?;
+            engine = Engine::evaluation(network, (c, h, w))?;
+        }
+        let logits = match &mut engine {
+            Some(engine) => engine.logits(network.params(), &images)?,
+            None => network.forward(&images, Mode::Eval)?.logits,
+        };
         let loss = number(&ops::cross_entropy(&logits, &batch.labels, &entropy)?)?;
         sums.add(&logits, &batch.labels, loss)?;
         if watch(batch.number + 1).is_break() {

@@ -16,7 +16,7 @@ use super::optim::Optimizer;
 use super::run::{Best, EpochRow, Progress, RunFolder, Summary};
 use super::schedule::LearningRate;
 use crate::data::{Batch, Loader};
-use crate::nn::{Mode, Output};
+use crate::nn::{Engine, Mode, Output};
 use crate::ops::{self, CrossEntropyParams};
 use crate::rng::Rng;
 use crate::{Error, Result};
@@ -60,6 +60,10 @@ pub struct Trainer<'a, N> {
     job: Job<'a, N>,
     folder: RunFolder,
     optimizer: Optimizer,
+    /// What runs the steps, for networks that it can run; made with the first batch.
+    engine: Option<Engine>,
+    /// Whether it was found to be no such network.
+    no_engine: bool,
     rate: LearningRate,
     progress: Progress,
     /// When the resume state was last saved.
@@ -89,6 +93,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             job,
             folder,
             optimizer,
+            engine: None,
+            no_engine: false,
             rate,
             progress,
             saved: Instant::now(),
@@ -121,6 +127,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             job,
             folder,
             optimizer,
+            engine: None,
+            no_engine: false,
             rate,
             progress,
             saved: Instant::now(),
@@ -227,7 +235,12 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let lr = self.rate.at(step);
         let seed = Rng::stream(config.seed, "step", &[step]).next_u64();
         let images = input(self.job.network, batch, self.job.device)?;
-        let output = self.job.network.forward(&images, Mode::Train { seed })?;
+        self.prepare_engine(&images)?;
+        let params = self.job.network.params();
+        let output = match &mut self.engine {
+            Some(engine) => engine.forward(params, &images, seed)?,
+            None => self.job.network.forward(&images, Mode::Train { seed })?,
+        };
         let (main, total) = losses(&output, &batch.labels, config.label_smoothing)?;
         let (main, loss) = (number(&main)?, number(&total)?);
         let (epoch, batch_number) = (self.progress.epoch + 1, batch.number + 1);
@@ -236,7 +249,13 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             return Err(self.diverged(&format!("the loss is {loss} at {at}, learning rate {lr}")));
         }
         let grads = total.backward()?;
-        self.optimizer.step(&grads, lr)?;
+        match &mut self.engine {
+            Some(engine) => {
+                engine.backward(params, &grads)?;
+                self.optimizer.step_engine(engine, lr)?;
+            }
+            None => self.optimizer.step(&grads, lr)?,
+        }
         let progress = &mut self.progress;
         progress.sums.add(&output.logits, &batch.labels, main * batch.labels.len() as f64)?;
         progress.batch = batch_number;
@@ -250,6 +269,19 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             sums: Sums::default(),
             images_per_s: 0.0,
         })
+    }
+
+    /// Makes the engine, if the network is one for it.
+    fn prepare_engine(&mut self, images: &Tensor) -> Result<()> {
+        if self.engine.is_none()
+            && let Some(network) = self.job.network.network()
+            && !self.no_engine
+        {
+            let (_, c, h, w) = images.dims4()?;
+            self.engine = Engine::training(network, (c, h, w))?;
+            self.no_engine = self.engine.is_none();
+        }
+        Ok(())
     }
 
     /// `None` where it was stopped.

@@ -49,7 +49,7 @@ impl AdaptiveAvgPool2dShape {
         [self.batch, self.channels, self.output.0, self.output.1]
     }
 
-    fn means(&self) -> Means {
+    pub(crate) fn means(&self) -> Means {
         let spans = |input, output| (0..output).map(|i| span(i, input, output)).collect();
         Means {
             input: self.input,

@@ -65,18 +65,18 @@ impl LrnShape {
     }
 
     /// Pixels of a plane, H·W.
-    fn pixels(&self) -> usize {
+    pub(crate) fn pixels(&self) -> usize {
         self.dims[2] * self.dims[3]
     }
 
     /// The channels whose squares are in `s[c]`.
-    fn window(&self, c: usize) -> Range<usize> {
+    pub(crate) fn window(&self, c: usize) -> Range<usize> {
         let (before, after) = (self.params.size / 2, (self.params.size - 1) / 2);
         c.saturating_sub(before)..c.saturating_add(after).saturating_add(1).min(self.dims[1])
     }
 
     /// The channels j with `x[c]²` in `s[j]`; another window where the size is even.
-    fn adjoint_window(&self, c: usize) -> Range<usize> {
+    pub(crate) fn adjoint_window(&self, c: usize) -> Range<usize> {
         let (before, after) = ((self.params.size - 1) / 2, self.params.size / 2);
         c.saturating_sub(before)..c.saturating_add(after).saturating_add(1).min(self.dims[1])
     }

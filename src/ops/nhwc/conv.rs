@@ -435,7 +435,8 @@ pub(crate) fn weight_gradient(
     let threads = rayon::current_num_threads().min(items);
     (0..threads).into_par_iter().with_max_len(1).for_each(|thread| {
         let own = thread * items / threads..(thread + 1) * items / threads;
-        let (mut xs, mut ys) = (Slabs::default(), Slabs::default());
+        let mut xs = Slabs { step: padded(most), ..Slabs::default() };
+        let mut ys = Slabs { step: width, ..Slabs::default() };
         for (i, part) in parts.iter().enumerate() {
             let tile_of = |t: usize| t * depth / tiles..(t + 1) * depth / tiles;
             xs.set(x, runs.x_pixels, part, part.x_pixels.clone(), runs.step == 1 && x.step >= NEAR);
@@ -449,7 +450,7 @@ pub(crate) fn weight_gradient(
                     false => (item / tiles % panels, item % tiles),
                 };
                 let (c, o) = (tile_of(t), panel * width..((panel + 1) * width).min(wide));
-                let (x_slab, y_slab) = (xs.slab(t, c.clone()), ys.slab(panel, o.clone()));
+                let (x_slab, y_slab) = (xs.slab(t, c.start), ys.slab(panel, o.start));
                 if of_tap.0 != tap {
                     of_tap = (tap, runs.of(tap, part, x_slab.step, y_slab.step));
                 }
@@ -504,6 +505,8 @@ struct Slab<'a> {
 struct Slabs<'a> {
     from: Option<Maps<'a>>,
     copies: bool,
+    /// Channels of a slab, a whole number of vectors.
+    step: usize,
     /// First picture's first pixel, pictures, pixels of a picture in the part and in all.
     first: usize,
     pictures: usize,
@@ -528,25 +531,24 @@ impl<'a> Slabs<'a> {
         self.slabs.iter_mut().for_each(Vec::clear);
     }
 
-    /// The channels of slab `i`.
-    fn slab(&mut self, i: usize, channels: Range<usize>) -> Slab<'_> {
+    /// Slab `i`, whose channels begin with `first`.
+    fn slab(&mut self, i: usize, first: usize) -> Slab<'_> {
         let Some(from) = self.from else { return Slab { data: &[], picture: 0, step: 0 } };
         if !self.copies {
             let (picture, step) = (self.all_pixels * from.step, from.step);
-            return Slab { data: &from.data[self.first * step + channels.start..], picture, step };
+            return Slab { data: &from.data[self.first * step + first..], picture, step };
         }
         if self.slabs.len() <= i {
             self.slabs.resize_with(i + 1, Vec::new);
         }
         let slab = &mut self.slabs[i];
-        let step = channels.len();
+        let step = self.step;
         if slab.is_empty() {
+            slab.reserve(self.pictures * self.pixels * step);
             for n in 0..self.pictures {
-                let start = (self.first + n * self.all_pixels) * from.step;
+                let start = (self.first + n * self.all_pixels) * from.step + first;
                 for pixel in 0..self.pixels {
-                    slab.extend_from_slice(
-                        &from.data[start + pixel * from.step..][channels.clone()],
-                    );
+                    copy_vectors(&from.data[start + pixel * from.step..], step, slab);
                 }
             }
         }
@@ -557,14 +559,13 @@ impl<'a> Slabs<'a> {
 /// Appends `len` values, a whole number of vectors; zeros where there are no more. What lies behind a
 /// tile's own channels is never looked at.
 fn copy_vectors(from: &[f32], len: usize, to: &mut Vec<f32>) {
-    let (vectors, rest) = from.as_chunks::<LANES>();
-    for at in 0..len / LANES {
-        match vectors.get(at) {
+    for at in (0..len).step_by(LANES) {
+        match from.get(at..).and_then(|from| from.first_chunk::<LANES>()) {
             Some(vector) => to.extend_from_slice(vector),
             None => {
+                let rest = from.get(at..).unwrap_or_default();
                 to.extend_from_slice(rest);
                 to.resize(to.len() + LANES - rest.len(), 0.0);
-                return;
             }
         }
     }

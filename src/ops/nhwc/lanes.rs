@@ -87,6 +87,7 @@ pub(super) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
+    /// `other` where either is NaN.
     unsafe fn max(self, other: Self) -> Self;
 }
 

@@ -7,7 +7,11 @@
 // that this module gives out checks its slices first.
 pub(crate) mod conv;
 pub(crate) mod lanes;
+pub(crate) mod norm;
 pub(crate) mod pack;
+pub(crate) mod pixels;
+pub(crate) mod pool;
+pub(crate) mod response;
 mod shared;
 mod tile;
 

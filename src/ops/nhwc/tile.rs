@@ -118,7 +118,7 @@ unsafe fn dot_body<V: Lanes, const R: usize, const N: usize>(t: Dot) {
                     sum = sum.add(V::load(y.byte_offset(bytes)));
                 }
                 if t.epilogue.relu {
-                    sum = sum.max(V::splat(0.0));
+                    sum = V::splat(0.0).max(sum); // in this order a NaN stays one
                 }
                 sum.store(y);
             }

@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Tensor, Var};
 use rayon::prelude::*;
 
 use super::{Rule, Step, Update};
@@ -23,17 +23,27 @@ pub(super) struct Fused<T> {
 pub(super) trait Stored: Real {
     /// The values of a storage of this type.
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+    /// The slice itself if this type is f32.
+    fn of_f32(values: &[f32]) -> Option<&[Self]>;
 }
 
 impl Stored for f32 {
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         if let CpuStorage::F32(values) = storage { Some(values) } else { None }
     }
+
+    fn of_f32(values: &[f32]) -> Option<&[Self]> {
+        Some(values)
+    }
 }
 
 impl Stored for f64 {
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         if let CpuStorage::F64(values) = storage { Some(values) } else { None }
+    }
+
+    fn of_f32(_values: &[f32]) -> Option<&[Self]> {
+        None
     }
 }
 
@@ -48,6 +58,15 @@ impl<T: Stored> Update for Fused<T> {
         let grad = grad.detach().contiguous()?;
         let op = Pass { rule: *rule, step, states: Mutex::new(&mut self.states) };
         Ok(var.as_tensor().inplace_op2(&grad, &op)?)
+    }
+
+    fn step_by(&mut self, rule: &Rule, step: Step, var: &Var, grad: &[f32]) -> Result<()> {
+        let Some(grad) = T::of_f32(grad) else {
+            let grad = Tensor::from_slice(grad, var.shape(), var.device())?;
+            return self.step(rule, step, var, &grad.to_dtype(T::DTYPE)?);
+        };
+        let op = PassBy { rule: *rule, step, grad, states: Mutex::new(&mut self.states) };
+        Ok(var.as_tensor().inplace_op1(&op)?)
     }
 
     fn state(&self, var: &Var) -> Result<Vec<Tensor>> {
@@ -70,9 +89,23 @@ struct Pass<'a, T> {
     states: Mutex<&'a mut Vec<Vec<T>>>,
 }
 
+/// [`Pass`] with a gradient that is no tensor.
+struct PassBy<'a, T> {
+    rule: Rule,
+    step: Step,
+    grad: &'a [T],
+    states: Mutex<&'a mut Vec<Vec<T>>>,
+}
+
+const OP: &str = "optimizer step";
+
+fn refuse(found: String) -> candle_core::Error {
+    Error::op(OP, found, "the gradient must have its parameter's shape").into()
+}
+
 impl<T: Stored> InplaceOp2 for Pass<'_, T> {
     fn name(&self) -> &'static str {
-        "optimizer step"
+        OP
     }
 
     fn cpu_fwd(
@@ -82,25 +115,44 @@ impl<T: Stored> InplaceOp2 for Pass<'_, T> {
         grad: &CpuStorage,
         grad_layout: &Layout,
     ) -> candle_core::Result<()> {
-        let refuse = |found: String| {
-            Error::op("optimizer step", found, "the gradient must have its parameter's shape")
-        };
-        let ranges = (param_layout.contiguous_offsets(), grad_layout.contiguous_offsets());
-        let (Some((p0, p1)), Some((g0, g1))) = ranges else {
-            return Err(refuse(format!("layouts {param_layout:?}, {grad_layout:?}")).into());
-        };
-        let grad = T::cpu_storage_as_slice(grad)?.get(g0..g1);
-        let param = T::values_mut(param).and_then(|all| all.get_mut(p0..p1));
-        let (Some(param), Some(grad)) = (param, grad) else {
-            return Err(refuse("storage shorter than its shape".to_owned()).into());
-        };
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        if grad.len() != param.len() || states.iter().any(|s| s.len() != param.len()) {
-            return Err(refuse(format!("{} values for {}", grad.len(), param.len())).into());
-        }
-        apply(&self.rule, self.step, param, grad, &mut states);
-        Ok(())
+        let offsets = grad_layout.contiguous_offsets();
+        let grad = T::cpu_storage_as_slice(grad)?;
+        let grad = offsets
+            .and_then(|(start, end)| grad.get(start..end))
+            .ok_or_else(|| refuse(format!("layout {grad_layout:?}")))?;
+        update(&self.rule, self.step, (param, param_layout), grad, &self.states)
     }
+}
+
+impl<T: Stored> InplaceOp1 for PassBy<'_, T> {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(&self, param: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        update(&self.rule, self.step, (param, layout), self.grad, &self.states)
+    }
+}
+
+/// Checks that everything has the parameter's size, and updates it.
+fn update<T: Stored>(
+    rule: &Rule,
+    step: Step,
+    (param, layout): (&mut CpuStorage, &Layout),
+    grad: &[T],
+    states: &Mutex<&mut Vec<Vec<T>>>,
+) -> candle_core::Result<()> {
+    let param = match layout.contiguous_offsets() {
+        Some((start, end)) => T::values_mut(param).and_then(|all| all.get_mut(start..end)),
+        None => None,
+    };
+    let Some(param) = param else { return Err(refuse(format!("layout {layout:?}"))) };
+    let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
+    if grad.len() != param.len() || states.iter().any(|s| s.len() != param.len()) {
+        return Err(refuse(format!("{} values for {}", grad.len(), param.len())));
+    }
+    apply(rule, step, param, grad, &mut states);
+    Ok(())
 }
 
 /// Updates a parameter and its state.

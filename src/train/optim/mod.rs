@@ -15,7 +15,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{Entry, Params, Role};
+use crate::nn::{Engine, Entry, Params, Role};
 use crate::{Error, Result};
 use device::OnDevice;
 use fused::Fused;
@@ -185,6 +185,12 @@ struct Step {
 trait Update: Send {
     /// Moves `var` by one step.
     fn step(&mut self, rule: &Rule, step: Step, var: &Var, grad: &Tensor) -> Result<()>;
+    /// [`Update::step`] with a gradient that is no tensor, in f32.
+    fn step_by(&mut self, rule: &Rule, step: Step, var: &Var, grad: &[f32]) -> Result<()> {
+        let grad = Tensor::from_slice(grad, var.shape(), &Device::Cpu)?;
+        let grad = grad.to_device(var.device())?.to_dtype(var.dtype())?;
+        self.step(rule, step, var, &grad)
+    }
     /// A copy of the state, in the order of [`Rule::state_names`].
     fn state(&self, var: &Var) -> Result<Vec<Tensor>>;
     /// Replaces the state.
@@ -193,11 +199,22 @@ trait Update: Send {
 
 /// One trainable parameter.
 struct Slot {
+    /// Its place in [`Params::entries`].
+    entry: usize,
     name: String,
     var: Var,
     decays: bool,
     count: u64,
     update: Box<dyn Update>,
+}
+
+impl Slot {
+    /// The numbers of its next update.
+    fn next(&mut self, lr: f64, weight_decay: f64) -> Step {
+        self.count += 1;
+        let decay = if self.decays { weight_decay } else { 0.0 };
+        Step { lr, decay, count: self.count }
+    }
 }
 
 /// Updates the trainable parameters of a network.
@@ -232,8 +249,9 @@ impl Optimizer {
     pub fn new(params: &Params, rule: Rule, weight_decay: f64, decay_all: bool) -> Result<Self> {
         rule.check()?;
         check("weight decay", weight_decay, weight_decay >= 0.0, "0 or more")?;
-        let slot = |entry: &Entry| {
+        let slot = |(place, entry): (usize, &Entry)| {
             Ok(Slot {
+                entry: place,
                 name: entry.spec.name.clone(),
                 var: entry.var.clone(),
                 decays: decay_all || entry.spec.role == Role::Weight,
@@ -241,7 +259,9 @@ impl Optimizer {
                 update: update_for(&rule, &entry.var)?,
             })
         };
-        let slots = params.trainable().map(slot).collect::<Result<_>>()?;
+        let entries = params.entries().iter().enumerate();
+        let slots =
+            entries.filter(|(_, entry)| entry.trainable).map(slot).collect::<Result<_>>()?;
         Ok(Optimizer { rule, weight_decay, slots })
     }
 
@@ -252,10 +272,21 @@ impl Optimizer {
     pub fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
         for slot in &mut self.slots {
             let Some(grad) = grads.get(&slot.var) else { continue };
-            slot.count += 1;
-            let decay = if slot.decays { self.weight_decay } else { 0.0 };
-            let step = Step { lr, decay, count: slot.count };
+            let step = slot.next(lr, self.weight_decay);
             slot.update.step(&self.rule, step, &slot.var, grad)?;
+        }
+        Ok(())
+    }
+
+    /// [`Optimizer::step`] with the gradients of an engine's backward pass.
+    ///
+    /// # Errors
+    /// Where a gradient does not fit its parameter.
+    pub fn step_engine(&mut self, engine: &Engine, lr: f64) -> Result<()> {
+        for slot in &mut self.slots {
+            let Some(grad) = engine.gradient(slot.entry) else { continue };
+            let step = slot.next(lr, self.weight_decay);
+            slot.update.step_by(&self.rule, step, &slot.var, grad)?;
         }
         Ok(())
     }

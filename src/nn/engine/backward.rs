@@ -1,0 +1,269 @@
+//! The backward pass, step by step from the last.
+
+use super::forward::dropout;
+use super::plan::{Conv, Kind, Linear, Norm, Value, ValueId};
+use super::{Engine, linear, read, write};
+use crate::Result;
+use crate::nn::Params;
+use crate::ops::access;
+use crate::ops::nhwc::conv::{Finish, Maps, convolve, weight_gradient};
+use crate::ops::nhwc::pack::{unpack_gradient, unpack_stem_gradient};
+use crate::ops::nhwc::pixels;
+use crate::ops::nhwc::{norm, pool, response};
+
+const OP: &str = "engine";
+
+impl Engine {
+    pub(super) fn backward_steps(&mut self, params: &Params) -> Result<()> {
+        self.parameters.iter_mut().for_each(|gradient| {
+            if let Some(vector) = gradient.take() {
+                self.buffers.give(vector);
+            }
+        });
+        for at in (0..self.plan.nodes.len()).rev() {
+            let y = self.plan.values[self.plan.nodes[at].y].clone();
+            let Some(mut dy) = self.gradients[y.root].take() else { continue };
+            let taken = self.backward_step(at, params, &y, &mut dy)?;
+            let done = self.first_writers[y.root] == at;
+            match (done, taken) {
+                (_, true) => {}
+                (false, false) => self.gradients[y.root] = Some(dy),
+                (true, false) => self.buffers.give(dy),
+            }
+            if done && let Some(vector) = self.activations[y.root].take() {
+                self.buffers.give(vector);
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradient buffer of a value, and whether it holds a part of the gradient already.
+    fn target(&mut self, value: ValueId) -> (Vec<f32>, bool) {
+        let value = &self.plan.values[value];
+        let root = &self.plan.values[value.root];
+        match self.gradients[value.root].take() {
+            Some(buffer) => (buffer, true),
+            None => (self.buffers.take(self.pictures * root.pixels() * root.step), false),
+        }
+    }
+
+    /// Hands the gradient `dy` on to the step's parameters and inputs. Whether `dy` itself has become
+    /// the gradient of an input.
+    fn backward_step(
+        &mut self,
+        at: usize,
+        params: &Params,
+        y: &Value,
+        dy: &mut Vec<f32>,
+    ) -> Result<bool> {
+        let x_id = self.plan.nodes[at].x;
+        let x_value = self.plan.values[x_id].clone();
+        let pixels = self.pictures * y.pixels();
+        let kind = std::mem::replace(&mut self.plan.nodes[at].kind, Kind::Relu);
+        let relu = match &kind {
+            Kind::Conv(conv) => conv.relu,
+            Kind::Linear(linear) => linear.relu,
+            Kind::Relu | Kind::AddRelu(_) => true,
+            _ => false,
+        };
+        if relu {
+            let y_maps = read(&self.activations, y);
+            pixels::relu_gradient(y_maps, y.wide(), pixels, write(dy, y));
+        }
+        let result = match &kind {
+            Kind::Conv(conv) => self.conv(conv, params, x_id, y, dy).map(|()| false),
+            Kind::Linear(l) => self.linear(*l, params, x_id, y, dy).map(|()| false),
+            Kind::Norm(norm) => self.norm(at, norm, params, x_id, y, dy),
+            Kind::AddRelu(other) => {
+                self.pass_on(x_id, y, dy);
+                self.pass_on(*other, y, dy);
+                Ok(false)
+            }
+            other => {
+                if x_value.needs_gradient {
+                    self.unary(at, other, x_id, y, dy);
+                }
+                Ok(false)
+            }
+        };
+        self.plan.nodes[at].kind = kind;
+        result
+    }
+
+    /// Steps without parameters.
+    fn unary(&mut self, at: usize, kind: &Kind, x_id: ValueId, y: &Value, dy: &[f32]) {
+        let (mut dx, add) = self.target(x_id);
+        let x_value = self.plan.values[x_id].clone();
+        let (x, y_maps) = (read(&self.activations, &x_value), read(&self.activations, y));
+        let (dy, to) = (maps(dy, y), write(&mut dx, &x_value));
+        let (wide, pictures) = (y.wide(), self.pictures);
+        let pixels = pictures * y.pixels();
+        let kept = &self.kept[at];
+        match kind {
+            Kind::MaxPool(window) => {
+                pool::max_pool_gradient(window, pictures, dy, wide, &kept.taps, to, add);
+            }
+            Kind::Means(means) => pool::avg_pool_gradient(means, pictures, dy, wide, to, add),
+            Kind::Response(shape) => response::gradient(shape, x, dy, pixels, to, add),
+            Kind::Sigmoid => {
+                pixels::map_gradient(y_maps, dy, wide, pixels, to, add, |y, dy| dy * y * (1.0 - y));
+            }
+            Kind::Tanh => {
+                pixels::map_gradient(y_maps, dy, wide, pixels, to, add, |y, dy| dy * (1.0 - y * y));
+            }
+            Kind::Dropout { p, .. } => dropout(dy, kept, *p, y, pictures, to, add),
+            Kind::Flatten => {
+                pixels::unflatten(dy, x_value.channels, x_value.pixels(), pictures, to, add);
+            }
+            Kind::Relu => pixels::copy(dy, wide, pixels, to, add),
+            Kind::Conv(_) | Kind::Norm(_) | Kind::Linear(_) | Kind::AddRelu(_) => {
+                unreachable!("has a method of its own")
+            }
+        }
+        self.gradients[x_value.root] = Some(dx);
+    }
+
+    /// The gradient of a value is `dy` as it stands.
+    fn pass_on(&mut self, to: ValueId, y: &Value, dy: &[f32]) {
+        let value = self.plan.values[to].clone();
+        if !value.needs_gradient {
+            return;
+        }
+        let (mut buffer, add) = self.target(to);
+        let pixels = self.pictures * y.pixels();
+        pixels::copy(maps(dy, y), y.wide(), pixels, write(&mut buffer, &value), add);
+        self.gradients[value.root] = Some(buffer);
+    }
+
+    fn trains(&self, params: &Params, entry: usize) -> bool {
+        params.entries()[entry].trainable
+    }
+
+    fn conv(
+        &mut self,
+        conv: &Conv,
+        params: &Params,
+        x_id: ValueId,
+        y: &Value,
+        dy: &[f32],
+    ) -> Result<()> {
+        let x_value = self.plan.values[x_id].clone();
+        let dy = maps(dy, y);
+        if let Some(bias) = conv.bias
+            && self.trains(params, bias)
+        {
+            self.bias_gradient(bias, dy, y);
+        }
+        if self.trains(params, conv.weight) {
+            let mut dw = self.buffers.take(conv.gradient_len());
+            let mut grad = self.buffers.take(params.entries()[conv.weight].spec.len());
+            let x = read(&self.activations, &x_value);
+            let (isa, outputs) = (self.isa, conv.shape.outputs);
+            weight_gradient(isa, &conv.runs, self.pictures, x, conv.depth(), dy, outputs, &mut dw);
+            match conv.stem {
+                true => unpack_stem_gradient(&dw, conv.shape, &mut grad),
+                false => unpack_gradient(&dw, conv.shape, &mut grad),
+            }
+            self.buffers.give(dw);
+            self.parameters[conv.weight] = Some(grad);
+        }
+        if x_value.needs_gradient {
+            let weight = params.entries()[conv.weight].var.as_tensor();
+            let weight = access::values::<f32>(OP, weight)?;
+            self.panels.pack_backward(self.isa, &weight, conv.shape);
+            let (mut dx, add) = self.target(x_id);
+            let to = write(&mut dx, &x_value);
+            let finish = Finish { add, ..Finish::default() };
+            let (g, n) = (&conv.backward, self.pictures);
+            convolve(self.isa, g, n, dy, &self.panels, to.data, to.step, finish);
+            self.gradients[x_value.root] = Some(dx);
+        }
+        Ok(())
+    }
+
+    fn bias_gradient(&mut self, bias: usize, dy: Maps<'_>, y: &Value) {
+        let mut grad = self.buffers.take(y.channels);
+        pixels::column_sums(dy, y.channels, self.pictures * y.pixels(), &mut grad);
+        self.parameters[bias] = Some(grad);
+    }
+
+    fn linear(
+        &mut self,
+        l: Linear,
+        params: &Params,
+        x_id: ValueId,
+        y: &Value,
+        dy: &[f32],
+    ) -> Result<()> {
+        let x_value = self.plan.values[x_id].clone();
+        let dy = maps(dy, y);
+        let sizes = (self.pictures, l.inputs, l.outputs);
+        if self.trains(params, l.bias) {
+            self.bias_gradient(l.bias, dy, y);
+        }
+        if self.trains(params, l.weight) {
+            let mut grad = self.buffers.take(l.inputs * l.outputs);
+            linear::weight_gradient(read(&self.activations, &x_value), dy, sizes, &mut grad);
+            self.parameters[l.weight] = Some(grad);
+        }
+        if x_value.needs_gradient {
+            let w = access::values::<f32>(OP, params.entries()[l.weight].var.as_tensor())?;
+            let (mut dx, add) = self.target(x_id);
+            linear::input_gradient(dy, &w, sizes, write(&mut dx, &x_value), add);
+            self.gradients[x_value.root] = Some(dx);
+        }
+        Ok(())
+    }
+
+    fn norm(
+        &mut self,
+        at: usize,
+        n: &Norm,
+        params: &Params,
+        x_id: ValueId,
+        y: &Value,
+        dy: &mut Vec<f32>,
+    ) -> Result<bool> {
+        let x_value = self.plan.values[x_id].clone();
+        let pixels = self.pictures * y.pixels();
+        let scales = std::mem::take(&mut self.kept[at].scales);
+        let x = read(&self.activations, &x_value);
+        let y_maps = n.relu.then(|| read(&self.activations, y));
+        let sums = norm::reduce(x, y_maps, &scales, pixels, &mut write(dy, y));
+        let wide = y.wide();
+        for (entry, first) in [(n.bias, 0), (n.weight, wide)] {
+            if !params.entries()[entry].trainable {
+                continue;
+            }
+            let mut grad = self.buffers.take(y.channels);
+            for (c, grad) in grad.iter_mut().enumerate() {
+                let scale = if first == 0 { 1.0 } else { f64::from(scales.inverse[c]) };
+                *grad = (sums[first + c] * scale) as f32;
+            }
+            self.parameters[entry] = Some(grad);
+        }
+        if x_value.needs_gradient {
+            let (mut dx, add) = self.target(x_id);
+            let x = read(&self.activations, &x_value);
+            let to = write(&mut dx, &x_value);
+            norm::gradient(x, maps(dy, y), &scales, &sums, false, pixels, to, add);
+            self.gradients[x_value.root] = Some(dx);
+        }
+        let Some(residual) = n.residual else { return Ok(false) };
+        let value = &self.plan.values[residual];
+        // Masked by the ReLU, dy is the residual's gradient: where nothing is there yet, hand it over.
+        let whole = value.root == residual && y.root == self.plan.nodes[at].y;
+        let free = value.needs_gradient && self.gradients[value.root].is_none();
+        if whole && free && value.step == y.step {
+            self.gradients[residual] = Some(std::mem::take(dy));
+            return Ok(true);
+        }
+        self.pass_on(residual, y, dy);
+        Ok(false)
+    }
+}
+
+/// A gradient laid out as its value.
+fn maps<'a>(gradient: &'a [f32], value: &Value) -> Maps<'a> {
+    Maps { data: gradient.get(value.at..).unwrap_or_default(), step: value.step }
+}

@@ -1,0 +1,329 @@
+//! A network's forward and backward pass on a CPU in f32, without candle's graph.
+//!
+//! The tree of layers becomes a list of steps on channels-last maps ([`plan`]): a convolution takes the
+//! bias and ReLU behind it into its own pass, a batch norm the ReLU and the sum of a residual block,
+//! the branches of an inception module write into the joined map. Buffers go from step to step, and
+//! gradients are made where they are wanted and written once. What comes out is what the ops give, and
+//! a test holds both to the same logits and gradients.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use convzoo::nn::{self, Engine, Init, Network};
+//!
+//! # fn main() -> convzoo::Result<()> {
+//! let layers = nn::sequential([
+//!     ("conv", nn::conv(3, 8, 3).padding(1).into()),
+//!     ("relu", nn::Layer::Relu),
+//!     ("pool", nn::adaptive_avg_pool(1)),
+//!     ("flatten", nn::Layer::Flatten),
+//!     ("fc", nn::linear(8, 2)),
+//! ]);
+//! let network = Network::new(layers, &Init::PYTORCH, 1, DType::F32, &Device::Cpu)?;
+//! let images = Tensor::ones((4, 3, 16, 16), DType::F32, &Device::Cpu)?;
+//! let mut engine = Engine::evaluation(&network, (3, 16, 16))?.expect("nothing unusual in it");
+//! assert_eq!(engine.logits(network.params(), &images)?.dims(), [4, 2]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod backward;
+mod buffers;
+mod forward;
+mod linear;
+mod plan;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor, Var};
+
+use super::forward::{AuxLogits, Output};
+use super::{Network, Params};
+use crate::ops::access;
+use crate::ops::nhwc::lanes::Isa;
+use crate::ops::nhwc::norm::{Moments, Scales};
+use crate::ops::nhwc::pack::Panels;
+use crate::ops::nhwc::pixels::{self, MapsMut};
+use crate::ops::nhwc::pool::Tap;
+use crate::{Error, Result};
+use buffers::Buffers;
+use plan::{EntryId, Kind, Plan, Purpose, Value, ValueId};
+
+/// What a step keeps from the forward pass besides its input and output.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Of a norm.
+    scales: Scales,
+    /// Of a max pooling.
+    taps: Vec<Tap>,
+    /// Of a dropout: the seed of its mask.
+    seed: u64,
+    /// Of a convolution in evaluation: its weights and bias, a norm folded in.
+    weights: Option<(Panels, Vec<f32>)>,
+}
+
+/// A network laid out for one size of pictures, with the memory that its passes need.
+#[derive(Debug)]
+pub struct Engine {
+    isa: Isa,
+    purpose: Purpose,
+    plan: Plan,
+    last_readers: Vec<usize>,
+    first_writers: Vec<usize>,
+    pictures: usize,
+    buffers: Buffers,
+    /// By root.
+    activations: Vec<Option<Vec<f32>>>,
+    /// By root.
+    gradients: Vec<Option<Vec<f32>>>,
+    kept: Vec<Kept>,
+    /// Gradients of parameters, by their place in [`Params::entries`].
+    parameters: Vec<Option<Vec<f32>>>,
+    /// Weights as the kernels read them, for one step at a time.
+    panels: Panels,
+    /// The logits of the last forward pass, main and auxiliary, from which a loss is computed.
+    ends: Vec<(ValueId, Var)>,
+}
+
+impl Engine {
+    /// An engine that trains `network` on pictures of these channels, height and width. `None` where
+    /// it has parts that the engine does not do (grouped convolutions), or is not in f32 on a CPU: use
+    /// [`Network::forward`] there.
+    ///
+    /// # Errors
+    /// Names the layer that its input does not fit.
+    pub fn training(network: &Network, input: (usize, usize, usize)) -> Result<Option<Self>> {
+        Self::new(network, input, Purpose::Train)
+    }
+
+    /// An engine that evaluates `network`: weights are laid out for the kernels once, and batch norms
+    /// folded into them. Changes of the network's weights are not seen.
+    ///
+    /// # Errors
+    /// Names the layer that its input does not fit.
+    pub fn evaluation(network: &Network, input: (usize, usize, usize)) -> Result<Option<Self>> {
+        Self::new(network, input, Purpose::Eval)
+    }
+
+    fn new(
+        network: &Network,
+        input: (usize, usize, usize),
+        purpose: Purpose,
+    ) -> Result<Option<Self>> {
+        let (layers, params) = (network.layers(), network.params());
+        let fits = |var: &Var| {
+            matches!(var.device(), Device::Cpu) && matches!(var.dtype(), DType::F32 | DType::I64)
+        };
+        if !params.entries().iter().all(|entry| entry.spec.role.is_buffer() || fits(&entry.var)) {
+            return Ok(None);
+        }
+        let Some(plan) = plan::plan(layers, params, input, purpose)? else { return Ok(None) };
+        let values = plan.values.len();
+        let mut engine = Engine {
+            isa: Isa::best(),
+            purpose,
+            last_readers: plan.last_readers(),
+            first_writers: plan.first_writers(),
+            pictures: 0,
+            buffers: Buffers::default(),
+            activations: vec![None; values],
+            gradients: vec![None; values],
+            kept: plan.nodes.iter().map(|_| Kept::default()).collect(),
+            parameters: vec![None; params.entries().len()],
+            panels: Panels::default(),
+            ends: Vec::new(),
+            plan,
+        };
+        if purpose == Purpose::Eval {
+            engine.lay_out_weights(params)?;
+        }
+        Ok(Some(engine))
+    }
+
+    /// Runs pictures [N, C, H, W] forward, for training: batch statistics, dropout drawn from `seed`,
+    /// auxiliary heads. Compute a loss from the logits, and give its gradients to
+    /// [`Engine::backward`].
+    ///
+    /// # Errors
+    /// Where the pictures have another size, or a batch norm sees a single value.
+    pub fn forward(&mut self, params: &Params, images: &Tensor, seed: u64) -> Result<Output> {
+        if self.purpose == Purpose::Eval {
+            let message = "an engine made for evaluation does not train; use Engine::training";
+            return Err(Error::Setting(message.to_owned()));
+        }
+        self.load(images)?;
+        self.forward_steps(params, seed)?;
+        let logits = self.end(self.plan.logits)?;
+        let heads = self.plan.heads.clone();
+        let aux = heads
+            .into_iter()
+            .map(|(name, value, weight)| Ok(AuxLogits { name, logits: self.end(value)?, weight }));
+        let aux = aux.collect::<Result<Vec<_>>>()?;
+        Ok(Output { logits, aux })
+    }
+
+    /// Runs the backward pass of the last forward pass; `grads` are those of the logits, from
+    /// `loss.backward()`. See [`Engine::gradient`].
+    ///
+    /// # Errors
+    /// Where there was no forward pass.
+    pub fn backward(&mut self, params: &Params, grads: &GradStore) -> Result<()> {
+        if self.ends.is_empty() {
+            return Err(Error::Setting(
+                "a backward pass needs a forward pass before it".to_owned(),
+            ));
+        }
+        for (value, logits) in std::mem::take(&mut self.ends) {
+            let Some(grad) = grads.get(&logits) else { continue };
+            let Value { root, channels, step, .. } = self.plan.values[value];
+            let mut to = self.buffers.take(self.pictures * step);
+            let rows = grad.to_vec2::<f32>()?;
+            for (to, row) in to.chunks_exact_mut(step).zip(&rows) {
+                to.fill(0.0);
+                to[..channels].copy_from_slice(row);
+            }
+            self.gradients[root] = Some(to);
+        }
+        self.backward_steps(params)
+    }
+
+    /// The gradient of the parameter at this place in [`Params::entries`], after a backward pass.
+    pub fn gradient(&self, entry: usize) -> Option<&[f32]> {
+        self.parameters.get(entry)?.as_deref()
+    }
+
+    /// Logits [N, classes] of pictures [N, C, H, W] in evaluation mode.
+    ///
+    /// # Errors
+    /// Where the pictures have another size.
+    pub fn logits(&mut self, params: &Params, images: &Tensor) -> Result<Tensor> {
+        if self.purpose == Purpose::Train {
+            let message = "an engine made for training does not evaluate; use Engine::evaluation";
+            return Err(Error::Setting(message.to_owned()));
+        }
+        self.load(images)?;
+        self.forward_steps(params, 0)?;
+        let logits = self.end(self.plan.logits)?;
+        self.ends.clear();
+        Ok(logits.detach())
+    }
+
+    /// Lays a batch out channels-last.
+    fn load(&mut self, images: &Tensor) -> Result<()> {
+        let image = &self.plan.values[self.plan.image];
+        let (rows, cols) = self.plan.frame;
+        let input = (image.channels, image.height - 2 * rows, image.width - 2 * cols);
+        let (n, c, h, w) = images.dims4()?;
+        if (c, h, w) != input || images.dtype() != DType::F32 {
+            let found = format!("pictures {:?} of {:?}", images.dims(), images.dtype());
+            let needed =
+                format!("this engine takes [N, {}, {}, {}] of f32", input.0, input.1, input.2);
+            return Err(Error::op("engine", found, needed));
+        }
+        self.pictures = n;
+        let (step, pixels, root) = (image.step, image.pixels(), image.root);
+        let len = n * pixels * step + self.plan.slack;
+        let mut to = self.activations[root].take().unwrap_or_default();
+        if to.len() != len {
+            to.clear(); // so that the frame, and what pads the channels, is 0
+            to.resize(len, 0.0);
+        }
+        let images = images.contiguous()?;
+        let values = access::values::<f32>("engine", &images)?;
+        pixels::from_channels_first(&values, input, step, (rows, cols), &mut to);
+        self.activations[root] = Some(to);
+        Ok(())
+    }
+
+    /// The logits of a value, [N, classes], as a variable that a loss can be traced to.
+    fn end(&mut self, value: ValueId) -> Result<Tensor> {
+        let Value { root, channels, step, .. } = self.plan.values[value];
+        let from = self.activations[root].as_deref().unwrap_or_default();
+        let rows = from.chunks_exact(step).flat_map(|row| &row[..channels]).copied();
+        let logits =
+            Tensor::from_vec(rows.collect::<Vec<_>>(), (self.pictures, channels), &Device::Cpu)?;
+        let logits = Var::from_tensor(&logits)?;
+        let tensor = logits.as_tensor().clone();
+        self.ends.push((value, logits));
+        Ok(tensor)
+    }
+
+    /// Buffers of the last step go back to where the next takes them.
+    fn recycle(&mut self) {
+        for (root, slot) in self.activations.iter_mut().enumerate() {
+            if root != self.plan.image
+                && let Some(vector) = slot.take()
+            {
+                self.buffers.give(vector);
+            }
+        }
+        for slot in &mut self.gradients {
+            if let Some(vector) = slot.take() {
+                self.buffers.give(vector);
+            }
+        }
+    }
+
+    /// Weights and bias of every convolution for evaluation: `w·s` and `β + (b - μ)·s` with
+    /// `s = γ / √(σ² + ε)` where a norm is folded in.
+    fn lay_out_weights(&mut self, params: &Params) -> Result<()> {
+        for (node, kept) in self.plan.nodes.iter().zip(&mut self.kept) {
+            let Kind::Conv(conv) = &node.kind else { continue };
+            let mut weight = tensor_values(params, conv.weight)?;
+            let mut bias = match conv.bias {
+                Some(bias) => tensor_values(params, bias)?,
+                None => vec![0.0; conv.shape.outputs],
+            };
+            if let Some(norm) = &conv.norm {
+                let s = running_scales(params, norm)?;
+                let per_output = weight.len() / conv.shape.outputs;
+                for (o, w) in weight.chunks_exact_mut(per_output).enumerate() {
+                    w.iter_mut().for_each(|w| *w *= s.scale[o]);
+                    bias[o] = s.shift[o] + (bias[o] - s.mean[o]) * s.scale[o];
+                }
+            }
+            let mut panels = Panels::default();
+            match conv.stem {
+                true => panels.pack_stem(self.isa, &weight, conv.shape),
+                false => panels.pack_forward(self.isa, &weight, conv.shape),
+            }
+            bias.resize(crate::ops::nhwc::lanes::padded(conv.shape.outputs), 0.0);
+            kept.weights = Some((panels, bias));
+        }
+        Ok(())
+    }
+}
+
+/// A copy of a tensor's values.
+fn tensor_values(params: &Params, entry: EntryId) -> Result<Vec<f32>> {
+    let tensor = params.entries()[entry].var.as_detached_tensor();
+    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+/// The scales of a norm by its running statistics.
+fn running_scales(params: &Params, norm: &plan::Norm) -> Result<Scales> {
+    let wide = |values: Vec<f32>, fill: f64| -> Vec<f64> {
+        let len = crate::ops::nhwc::lanes::padded(values.len());
+        let mut values: Vec<f64> = values.into_iter().map(f64::from).collect();
+        values.resize(len, fill);
+        values
+    };
+    let moments = Moments {
+        mean: wide(tensor_values(params, norm.mean)?, 0.0),
+        var: wide(tensor_values(params, norm.var)?, 1.0),
+    };
+    let (weight, bias) = (tensor_values(params, norm.weight)?, tensor_values(params, norm.bias)?);
+    Ok(Scales::new(&moments, &weight, &bias, norm.eps))
+}
+
+/// A value in its buffer, to read.
+fn read<'a>(buffers: &'a [Option<Vec<f32>>], value: &Value) -> crate::ops::nhwc::conv::Maps<'a> {
+    let data = buffers[value.root].as_deref().unwrap_or_default();
+    crate::ops::nhwc::conv::Maps {
+        data: data.get(value.at..).unwrap_or_default(),
+        step: value.step,
+    }
+}
+
+/// A value in its buffer, to write.
+fn write<'a>(buffer: &'a mut [f32], value: &Value) -> MapsMut<'a> {
+    MapsMut { data: buffer.get_mut(value.at..).unwrap_or_default(), step: value.step }
+}

@@ -14,6 +14,7 @@ pub(crate) mod pool;
 pub(crate) mod response;
 mod shared;
 mod tile;
+pub(crate) mod winograd;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 use super::conv::{Finish, Gather, Maps, Runs, convolve, weight_gradient};
 use super::lanes::{Isa, padded};
 use super::pack::{Panels, WeightShape, unpack_gradient};
+use super::pixels::MapsMut;
+use super::winograd::{Filters, Scratch, Winograd};
 use crate::ops::conv2d::{Conv2dParams, Conv2dShape, Conv2dWants, definition};
 use crate::rng::Rng;
 
@@ -30,11 +32,19 @@ fn channels_first(values: &[f32], n: usize, c: usize) -> Vec<f32> {
 }
 
 fn close(found: &[f32], wanted: &[f64], what: &str) {
+    within(1e-5, found, wanted, what);
+}
+
+fn nearly(found: &[f32], wanted: &[f64], what: &str) {
+    within(1e-4, found, wanted, what);
+}
+
+fn within(share: f64, found: &[f32], wanted: &[f64], what: &str) {
     assert_eq!(found.len(), wanted.len(), "{what}");
     let scale = wanted.iter().fold(1.0f64, |m, v| m.max(v.abs()));
     for (i, (&found, &wanted)) in found.iter().zip(wanted).enumerate() {
         let difference = (f64::from(found) - wanted).abs();
-        assert!(difference < 1e-5 * scale, "{what}: {found} for {wanted} at {i}");
+        assert!(difference < share * scale, "{what}: {found} for {wanted} at {i}");
     }
 }
 
@@ -97,11 +107,65 @@ fn convolution_agrees_with_its_definition() {
     }
 }
 
+/// Sums in another order and with larger intermediates: within 1e-4 of the largest value, where the
+/// direct way is within 1e-5.
+#[test]
+fn winograd_agrees_with_the_definition() {
+    let mut rng = Rng::new(6);
+    let mut scratch = Scratch::default();
+    let mut done = 0;
+    while done < 60 {
+        let mut below = |n: usize| rng.below(n);
+        let (n, c, o) = (1 + below(4), 1 + below(70), 1 + below(70));
+        let (input, padding) = ((1 + below(15), 1 + below(15)), (below(3), below(3)));
+        let params = Conv2dParams { padding, ..Default::default() };
+        let (x_dims, w_dims) = ([n, c, input.0, input.1], [o, c, 3, 3]);
+        let Ok(shape) = Conv2dShape::new(&x_dims, &w_dims, &params) else { continue };
+        done += 1;
+        let [_, _, rows, cols] = shape.output();
+        let x = values(&mut rng, x_dims.iter().product());
+        let w = values(&mut rng, w_dims.iter().product());
+        let dy = values(&mut rng, n * o * rows * cols);
+        let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+        let y = definition::forward(&shape, &wide(&x), &wide(&w), None);
+        let wants = Conv2dWants { input: true, weight: true, bias: false };
+        let grads = definition::backward(&shape, &wide(&x), &wide(&w), &wide(&dy), wants);
+        for isa in Isa::available() {
+            let what = format!("{isa:?} {x_dims:?} {w_dims:?} {params:?}");
+            let ws = WeightShape { outputs: o, inputs: c, kernel: (3, 3) };
+            let (xs, dys) = (channels_last(&x, n, c), channels_last(&dy, n, o));
+            let (x_maps, dy_maps) =
+                (Maps { data: &xs, step: padded(c) }, Maps { data: &dys, step: padded(o) });
+            let tiles = Winograd::new(&shape.window).unwrap();
+            let mut filters = Filters::default();
+            filters.forward(isa, &w, ws);
+            let mut out = vec![0.0; n * rows * cols * padded(o)];
+            let to = MapsMut { data: &mut out, step: padded(o) };
+            tiles.forward(isa, n, x_maps, &filters, to, Finish::default());
+            nearly(&channels_first(&out, n, o), &y, &format!("y {what}"));
+            filters.backward(isa, &w, ws);
+            let (mut dw, mut dx) = (vec![0.0; 9 * c * padded(o)], vec![1.0; xs.len()]);
+            let to = MapsMut { data: &mut dx, step: padded(c) };
+            let results = (Some(&mut dw[..]), Some((&filters, to)));
+            tiles.backward(isa, &mut scratch, n, x_maps, dy_maps, ws, results.0, results.1, false);
+            nearly(
+                &channels_first(&dx, n, c),
+                grads.input.as_ref().unwrap(),
+                &format!("dx {what}"),
+            );
+            let mut grad = vec![0.0; w.len()];
+            unpack_gradient(&dw, ws, &mut grad);
+            nearly(&grad, grads.weight.as_ref().unwrap(), &format!("dw {what}"));
+        }
+    }
+}
+
 /// Not a test of correctness: prints the rate of a layer at each instruction set.
 #[test]
 #[ignore = "a measurement: cargo test --lib nhwc::tests::rates -- --ignored --nocapture"]
 fn rates() {
     let mut rng = Rng::new(1);
+    let mut scratch = Scratch::default();
     for (n, c, o, size, k, s) in [
         (32, 64, 64, 24, 3, 1),
         (32, 128, 128, 12, 3, 1),
@@ -112,6 +176,14 @@ fn rates() {
         (32, 64, 256, 24, 1, 1),
         (32, 1024, 256, 6, 1, 1),
         (32, 2048, 512, 3, 1, 1),
+        (32, 512, 512, 6, 3, 1),
+        (16, 256, 384, 13, 3, 1),
+        (32, 64, 64, 96, 3, 1),
+        (1, 64, 64, 56, 3, 1),
+        (1, 128, 128, 28, 3, 1),
+        (1, 256, 256, 14, 3, 1),
+        (32, 32, 32, 12, 3, 1),
+        (32, 96, 128, 12, 3, 1),
         (16, 64, 64, 56, 3, 1),
         (16, 512, 512, 7, 3, 1),
     ] {
@@ -149,6 +221,31 @@ fn rates() {
         time("dx", &mut || convolve(isa, &from, n, ym, &backward, &mut dx, c, Finish::default()));
         time("dw", &mut || weight_gradient(isa, &runs, n, xm, c, ym, o, &mut dw));
         time("unpack", &mut || unpack_gradient(&dw, ws, &mut grad));
+        if let Some(tiles) = Winograd::new(&shape.window) {
+            line += &format!("\n    winograd, pays {}:", tiles.pays(n, c, o));
+            let mut time = |name: &str, f: &mut dyn FnMut()| {
+                let best = (0..8).map(|_| {
+                    let start = std::time::Instant::now();
+                    f();
+                    start.elapsed().as_secs_f64()
+                });
+                let best = best.fold(f64::MAX, f64::min);
+                line += &format!(" {name} {:.2} ms {:.0}", best * 1e3, gflop / best);
+            };
+            let (mut to, mut from) = (Filters::default(), Filters::default());
+            let mut sums = vec![0.0; 9 * c * padded(o)];
+            time("pack", &mut || to.forward(isa, &w, ws));
+            time("packb", &mut || from.backward(isa, &w, ws));
+            time("y", &mut || {
+                let y = MapsMut { data: &mut y, step: o };
+                tiles.forward(isa, n, xm, &to, y, Finish::default());
+            });
+            time("dx, dw", &mut || {
+                let dx = MapsMut { data: &mut dx, step: c };
+                let results = (Some(&mut sums[..]), Some((&from, dx)));
+                tiles.backward(isa, &mut scratch, n, xm, ym, ws, results.0, results.1, false);
+            });
+        }
         println!("{line}");
     }
 }

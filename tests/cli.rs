@@ -148,3 +148,50 @@ fn failures_are_one_line_that_helps() {
     std::fs::write(here.path().join("text.safetensors"), "no weights at all").unwrap();
     assert!(fails(&["eval", "--weights", "text.safetensors"]).contains("text.safetensors"));
 }
+
+// Memory is read from where only Linux keeps it.
+#[cfg(target_os = "linux")]
+#[test]
+fn bench_lines_are_data() {
+    let here = tempfile::tempdir().unwrap();
+    let rows = |args: &[&str]| {
+        let fast = ["--target", "0.05", "--threads", "2", "--json"];
+        let output = convzoo(&[&["bench"], args, &fast].concat(), here.path());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = stdout(&output);
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()
+    };
+    let models: Vec<serde_json::Value> = rows(&["models", "--only", "lenet5"]);
+    let kind =
+        |row: &serde_json::Value| format!("{} {} {}", row["section"], row["op"], row["batch"]);
+    let kinds: Vec<_> = models.iter().map(|row| kind(row).replace('"', "")).collect();
+    let wanted = ["infer infer 1", "infer infer 128", "train train_step 128", "rss train_step 128"];
+    assert_eq!(kinds, wanted);
+    for row in &models[..3] {
+        assert_eq!((&row["name"], &row["threads"]), (&"lenet5".into(), &2.into()));
+        assert_eq!(row["image"], serde_json::json!([1, 28, 28]));
+        for key in ["median_s", "min_s", "max_s", "reps", "gflop", "gflops", "images_per_s"] {
+            assert!(row[key].as_f64().is_some_and(|value| value > 0.0), "{key} in {row}");
+        }
+    }
+    assert!(models[3]["peak_minus_import_mib"].as_f64().is_some_and(|mib| mib > 0.0));
+
+    let pool: Vec<serde_json::Value> =
+        rows(&["ops", "--only", "maxpool2x2s2_64_224_b4,lenet_5x5_1_6_28", "--candle"]);
+    let conv = pool.iter().filter(|row| row["section"] == "conv").collect::<Vec<_>>();
+    assert_eq!(conv.len(), 6);
+    assert!(conv.iter().all(|row| row["gflops"].is_f64()), "{conv:?}");
+    // candle's gradient of max pooling is wrong.
+    assert!(pool.iter().any(|row| row["op"] == "fwd+bwd" && row["cannot"].is_string()));
+}
+
+#[test]
+fn bench_refuses_what_is_not_there() {
+    let here = tempfile::tempdir().unwrap();
+    let fails = |args: &[&str]| failure(&[&["bench"], args].concat(), here.path());
+    let names = fails(&["models", "--only", "resnet19"]);
+    assert!(names.contains("resnet19") && names.contains("resnet18, resnet50"), "{names}");
+    assert!(fails(&["ops", "--section", "train"]).contains("conv, ops"));
+    assert!(fails(&["machine", "--target=-1"]).contains("--target"));
+    assert!(fails(&["machine", "--threads", "0"]).contains("--threads"));
+}

@@ -1,6 +1,7 @@
 //! The command line, thin: flags become settings once, the library does the rest.
 
 mod args;
+mod bench;
 mod compare;
 mod evaluate;
 mod list;
@@ -39,6 +40,8 @@ enum Command {
     List(list::ListArgs),
     /// Train several networks under one budget and print one table
     Compare(compare::CompareArgs),
+    /// Measure ops, networks and the machine
+    Bench(bench::BenchArgs),
 }
 
 /// The binary `convzoo`.
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Summary(args) => summary::summary(args).map(done),
         Command::List(args) => list::list(args).map(done),
         Command::Compare(args) => compare::compare(args),
+        Command::Bench(args) => bench::bench(args).map(done),
     })
 }
 

@@ -161,7 +161,8 @@ fn pipelines(
     Ok((pipeline, dataset.eval_pipeline(train.image_size, train.channels)?))
 }
 
-fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
+/// Makes rayon's pool of this many threads.
+pub(super) fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
     let Some(threads) = threads else { return Ok(()) };
     if threads == 0 {
         bail!("--threads: got 0; at least 1 is needed");

@@ -1,0 +1,152 @@
+//! Whole networks: inference and steps of training.
+
+use candle_core::{Device, Tensor};
+
+use super::{Case, Rate, Row, Settings, entry, measure, random};
+use crate::Result;
+use crate::models::{self, Config, Model};
+use crate::nn::{Mode, Network};
+use crate::ops::{self, CrossEntropyParams};
+use crate::train::{Optimizer, Rule};
+
+/// A network, and what it is measured on.
+struct Net {
+    name: &'static str,
+    /// Its name in the registry.
+    model: &'static str,
+    channels: usize,
+    /// Side of the pictures, and batches, of inference.
+    infer: (usize, [usize; 2]),
+    /// Side of the pictures, and batch, of training.
+    train: (usize, usize),
+}
+
+const fn net(name: &'static str, train: (usize, usize)) -> Net {
+    Net { name, model: name, channels: 3, infer: (224, [1, 16]), train }
+}
+
+const NETS: &[Net] = &[
+    Net {
+        name: "lenet5",
+        model: "lenet5-relu", // the net that others call LeNet-5 has ReLU
+        channels: 1,
+        infer: (28, [1, 128]),
+        train: (28, 128),
+    },
+    net("alexnet", (224, 16)),
+    net("vgg16", (96, 32)),
+    net("googlenet", (96, 32)),
+    net("resnet18", (96, 32)),
+    net("resnet50", (96, 32)),
+];
+
+/// Learning rate and weight decay of a step.
+const RATE: f64 = 0.01;
+const DECAY: f64 = 1e-4;
+
+/// Names of the networks, in order.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NETS.iter().map(|net| net.name)
+}
+
+/// Every network's inference, then every network's training.
+pub(super) fn cases() -> Vec<Case> {
+    let infer = names().map(|name| Case { section: "infer", name, run: time_infer });
+    infer.chain(names().map(|name| Case { section: "train", name, run: time_train })).collect()
+}
+
+/// Logits of pictures in evaluation mode: what is timed as inference.
+///
+/// # Errors
+/// Where the pictures do not fit the network.
+pub fn infer(network: &Network, x: &Tensor) -> Result<Tensor> {
+    network.logits(x)
+}
+
+/// One whole step of training, auxiliary heads included, and its loss: what is timed as training.
+///
+/// # Errors
+/// Where pictures or labels do not fit the network.
+pub fn train_step(
+    network: &Network,
+    optimizer: &mut Optimizer,
+    x: &Tensor,
+    labels: &[u32],
+) -> Result<Tensor> {
+    let output = network.forward(x, Mode::Train { seed: 0 })?;
+    let entropy = CrossEntropyParams::default();
+    let mut loss = ops::cross_entropy(&output.logits, labels, &entropy)?;
+    for aux in &output.aux {
+        let side = ops::cross_entropy(&aux.logits, labels, &entropy)?;
+        loss = (loss + (side * aux.weight)?)?;
+    }
+    optimizer.step(&loss.backward()?, RATE)?;
+    Ok(loss.detach())
+}
+
+/// A network with a batch to train on.
+pub(super) struct Training {
+    model: Model,
+    optimizer: Optimizer,
+    x: Tensor,
+    labels: Vec<u32>,
+}
+
+impl Training {
+    pub(super) fn new(name: &str) -> Result<Self> {
+        let net = entry(NETS, name, |net| net.name)?;
+        let (side, batch) = net.train;
+        let model = net.build(side)?;
+        let params = model.network.params();
+        let optimizer = Optimizer::new(params, Rule::MOMENTUM, DECAY, true)?;
+        let x = random(&[batch, net.channels, side, side])?;
+        let labels = (0..batch as u32).map(|i| i % 10).collect();
+        Ok(Training { model, optimizer, x, labels })
+    }
+
+    pub(super) fn step(&mut self) -> Result<Tensor> {
+        train_step(&self.model.network, &mut self.optimizer, &self.x, &self.labels)
+    }
+}
+
+/// `row` with the batch of a step of training and the size of its pictures.
+pub(super) fn describe_training(name: &str, row: Row) -> Result<Row> {
+    let net = entry(NETS, name, |net| net.name)?;
+    let (side, batch) = net.train;
+    Ok(Row { image: Some([net.channels, side, side]), ..row.on("train_step", batch) })
+}
+
+fn time_infer(name: &'static str, settings: &Settings) -> Result<Vec<Row>> {
+    let net = entry(NETS, name, |net| net.name)?;
+    let (side, batches) = net.infer;
+    let model = net.build(side)?;
+    let mut rows = Vec::new();
+    for batch in batches {
+        let x = random(&[batch, net.channels, side, side])?;
+        let timing = measure(settings.network(), || infer(&model.network, &x))?;
+        let row = Row::new("infer", name, settings.threads).on("infer", batch);
+        let row = Row { image: Some([net.channels, side, side]), ..row };
+        rows.push(row.timed(timing, Rate::Images(batch, gflop(&model)?)));
+    }
+    Ok(rows)
+}
+
+fn time_train(name: &'static str, settings: &Settings) -> Result<Vec<Row>> {
+    let mut training = Training::new(name)?;
+    let row = describe_training(name, Row::new("train", name, settings.threads))?;
+    let rate = Rate::Images(training.labels.len(), 3.0 * gflop(&training.model)?);
+    Ok(vec![row.timed(measure(settings.network(), || training.step())?, rate)])
+}
+
+/// 10⁹ operations of one picture's forward pass, 2 for each multiply-add.
+fn gflop(model: &Model) -> Result<f64> {
+    Ok(2.0 * model.macs()? as f64 / 1e9)
+}
+
+impl Net {
+    fn build(&self, side: usize) -> Result<Model> {
+        let input = (self.channels, side, side);
+        let config = Config { input, ..models::find(self.model)?.config() };
+        Model::new(self.model, config, 0, &Device::Cpu)
+    }
+}

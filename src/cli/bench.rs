@@ -34,6 +34,9 @@ pub struct BenchArgs {
     /// Measure candle's built-in convolution and pooling too, where they can do the case
     #[arg(long)]
     candle: bool,
+    /// List the cases, section and name, instead of measuring them
+    #[arg(long)]
+    list: bool,
     /// Train this network in this process and print its memory
     #[arg(long, value_name = "NAME", hide = true)]
     rss_child: Option<String>,
@@ -64,6 +67,11 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<()> {
         What::Machine => bench::What::Machine,
     };
     let cases = bench::select(what, &args.section, &args.only)?;
+    if args.list {
+        return cases
+            .iter()
+            .try_for_each(|case| print_line(&format!("{} {}", case.section, case.name)));
+    }
     let (target, candle) = (args.target, args.candle);
     let settings = Settings { target, candle, child: Some(child), ..Settings::default() };
     let mut rows = Vec::new();

@@ -9,6 +9,7 @@ use crate::ops::access;
 use crate::ops::nhwc::conv::{Finish, Maps, convolve, weight_gradient};
 use crate::ops::nhwc::pack::{unpack_gradient, unpack_stem_gradient};
 use crate::ops::nhwc::pixels;
+use crate::ops::nhwc::winograd::Winograd;
 use crate::ops::nhwc::{norm, pool, response};
 
 const OP: &str = "engine";
@@ -154,6 +155,9 @@ impl Engine {
         {
             self.bias_gradient(bias, dy, y);
         }
+        if let Some(tiles) = conv.backward_tiles(self.pictures) {
+            return self.conv_by_tiles(conv, tiles, params, x_id, dy);
+        }
         if self.trains(params, conv.weight) {
             let mut dw = self.buffers.take(conv.gradient_len());
             let mut grad = self.buffers.take(params.entries()[conv.weight].spec.len());
@@ -176,6 +180,42 @@ impl Engine {
             let finish = Finish { add, ..Finish::default() };
             let (g, n) = (&conv.backward, self.pictures);
             convolve(self.isa, g, n, dy, &self.panels, to.data, to.step, finish);
+            self.gradients[x_value.root] = Some(dx);
+        }
+        Ok(())
+    }
+
+    /// The gradients of a convolution by Winograd's way.
+    fn conv_by_tiles(
+        &mut self,
+        conv: &Conv,
+        tiles: &Winograd,
+        params: &Params,
+        x_id: ValueId,
+        dy: Maps<'_>,
+    ) -> Result<()> {
+        let x_value = self.plan.values[x_id].clone();
+        let (isa, pictures) = (self.isa, self.pictures);
+        let trains = self.trains(params, conv.weight);
+        let mut dw = trains.then(|| self.buffers.take(conv.gradient_len()));
+        let mut dx = x_value.needs_gradient.then(|| self.target(x_id));
+        let add = dx.as_ref().is_some_and(|dx| dx.1);
+        if dx.is_some() {
+            let weight = params.entries()[conv.weight].var.as_tensor();
+            let weight = access::values::<f32>(OP, weight)?;
+            self.filters.backward(isa, &weight, conv.shape);
+        }
+        let to = dx.as_mut().map(|(dx, _)| (&self.filters, write(dx, &x_value)));
+        let x = read(&self.activations, &x_value);
+        let dw_mut = dw.as_deref_mut();
+        tiles.backward(isa, &mut self.scratch, pictures, x, dy, conv.shape, dw_mut, to, add);
+        if let Some(dw) = dw {
+            let mut grad = self.buffers.take(params.entries()[conv.weight].spec.len());
+            unpack_gradient(&dw, conv.shape, &mut grad);
+            self.buffers.give(dw);
+            self.parameters[conv.weight] = Some(grad);
+        }
+        if let Some((dx, _)) = dx {
             self.gradients[x_value.root] = Some(dx);
         }
         Ok(())

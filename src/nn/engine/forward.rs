@@ -1,7 +1,7 @@
 //! The forward pass, step by step.
 
 use super::plan::{Conv, Kind, Norm, Purpose, Value};
-use super::{Engine, Kept, linear, read, running_scales, write};
+use super::{Engine, Kept, Weights, lay_out, linear, read, running_scales, write};
 use crate::nn::Params;
 use crate::ops::access;
 use crate::ops::dropout::Mask;
@@ -59,7 +59,7 @@ impl Engine {
         y: MapsMut<'_>,
         y_value: &Value,
     ) -> Result<()> {
-        let Engine { plan, activations, kept, panels, isa, .. } = self;
+        let Engine { plan, activations, kept, panels, filters, isa, .. } = self;
         let node = &plan.nodes[at];
         let x_value = &plan.values[node.x];
         let x = read(activations, x_value);
@@ -69,20 +69,38 @@ impl Engine {
         match &node.kind {
             Kind::Conv(conv) => {
                 let residual = conv.residual.map(|r| read(activations, &plan.values[r]).data);
-                if let Some((weights, bias)) = &kept.weights {
+                if self.purpose == Purpose::Eval {
+                    let (weights, bias) = match &mut kept.weights {
+                        Some(kept) => kept,
+                        empty => empty.insert(lay_out(params, conv, *isa, pictures)?),
+                    };
                     let finish = Finish { bias: Some(bias), residual, add: false, relu: conv.relu };
-                    convolve(*isa, &conv.forward, pictures, x, weights, y.data, y.step, finish);
+                    match (weights, &conv.tiles) {
+                        (Weights::Winograd(filters), Some(tiles)) => {
+                            tiles.forward(*isa, pictures, x, filters, y, finish);
+                        }
+                        (Weights::Direct(panels), _) => {
+                            let g = &conv.forward;
+                            convolve(*isa, g, pictures, x, panels, y.data, y.step, finish);
+                        }
+                        _ => unreachable!("only a convolution with tiles has their filters"),
+                    }
                     return Ok(());
                 }
                 let weight = params.entries()[conv.weight].var.as_tensor();
                 let weight = access::values::<f32>(OP, weight)?;
+                let bias = padded_bias(conv, params)?;
+                let finish =
+                    Finish { bias: bias.as_deref(), residual, add: false, relu: conv.relu };
+                if let Some(tiles) = conv.forward_tiles(pictures) {
+                    filters.forward(*isa, &weight, conv.shape);
+                    tiles.forward(*isa, pictures, x, filters, y, finish);
+                    return Ok(());
+                }
                 match conv.stem {
                     true => panels.pack_stem(*isa, &weight, conv.shape),
                     false => panels.pack_forward(*isa, &weight, conv.shape),
                 }
-                let bias = padded_bias(conv, params)?;
-                let finish =
-                    Finish { bias: bias.as_deref(), residual, add: false, relu: conv.relu };
                 convolve(*isa, &conv.forward, pictures, x, panels, y.data, y.step, finish);
             }
             Kind::Norm(norm) => {

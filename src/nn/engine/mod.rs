@@ -38,14 +38,16 @@ use candle_core::{DType, Device, Tensor, Var};
 use super::forward::{AuxLogits, Output};
 use super::{Network, Params};
 use crate::ops::access;
-use crate::ops::nhwc::lanes::Isa;
+use crate::ops::nhwc::conv::Maps;
+use crate::ops::nhwc::lanes::{Isa, padded};
 use crate::ops::nhwc::norm::{Moments, Scales};
 use crate::ops::nhwc::pack::Panels;
 use crate::ops::nhwc::pixels::{self, MapsMut};
 use crate::ops::nhwc::pool::Tap;
+use crate::ops::nhwc::winograd::{Filters, Scratch};
 use crate::{Error, Result};
 use buffers::Buffers;
-use plan::{EntryId, Kind, Plan, Purpose, Value, ValueId};
+use plan::{Conv, EntryId, Plan, Purpose, Value, ValueId};
 
 /// What a step keeps from the forward pass besides its input and output.
 #[derive(Debug, Default)]
@@ -57,7 +59,14 @@ struct Kept {
     /// Of a dropout: the seed of its mask.
     seed: u64,
     /// Of a convolution in evaluation: its weights and bias, a norm folded in.
-    weights: Option<(Panels, Vec<f32>)>,
+    weights: Option<(Weights, Vec<f32>)>,
+}
+
+/// A convolution's weights as one of its kernels reads them.
+#[derive(Debug)]
+enum Weights {
+    Direct(Panels),
+    Winograd(Filters),
 }
 
 /// A network laid out for one size of pictures, with the memory that its passes need.
@@ -79,6 +88,8 @@ pub struct Engine {
     parameters: Vec<Option<Vec<f32>>>,
     /// Weights as the kernels read them, for one step at a time.
     panels: Panels,
+    filters: Filters,
+    scratch: Scratch,
     /// The logits of the last forward pass, main and auxiliary, from which a loss is computed.
     ends: Vec<(ValueId, Var)>,
 }
@@ -94,8 +105,8 @@ impl Engine {
         Self::new(network, input, Purpose::Train)
     }
 
-    /// An engine that evaluates `network`: weights are laid out for the kernels once, and batch norms
-    /// folded into them. Changes of the network's weights are not seen.
+    /// An engine that evaluates `network`: with the first pass, weights are laid out for the kernels,
+    /// batch norms folded into them. Later changes of the network's weights are not seen.
     ///
     /// # Errors
     /// Names the layer that its input does not fit.
@@ -117,7 +128,7 @@ impl Engine {
         }
         let Some(plan) = plan::plan(layers, params, input, purpose)? else { return Ok(None) };
         let values = plan.values.len();
-        let mut engine = Engine {
+        Ok(Some(Engine {
             isa: Isa::best(),
             purpose,
             last_readers: plan.last_readers(),
@@ -129,13 +140,11 @@ impl Engine {
             kept: plan.nodes.iter().map(|_| Kept::default()).collect(),
             parameters: vec![None; params.entries().len()],
             panels: Panels::default(),
+            filters: Filters::default(),
+            scratch: Scratch::default(),
             ends: Vec::new(),
             plan,
-        };
-        if purpose == Purpose::Eval {
-            engine.lay_out_weights(params)?;
-        }
-        Ok(Some(engine))
+        }))
     }
 
     /// Runs pictures [N, C, H, W] forward, for training: batch statistics, dropout drawn from `seed`,
@@ -261,35 +270,36 @@ impl Engine {
             }
         }
     }
+}
 
-    /// Weights and bias of every convolution for evaluation: `w·s` and `β + (b - μ)·s` with
-    /// `s = γ / √(σ² + ε)` where a norm is folded in.
-    fn lay_out_weights(&mut self, params: &Params) -> Result<()> {
-        for (node, kept) in self.plan.nodes.iter().zip(&mut self.kept) {
-            let Kind::Conv(conv) = &node.kind else { continue };
-            let mut weight = tensor_values(params, conv.weight)?;
-            let mut bias = match conv.bias {
-                Some(bias) => tensor_values(params, bias)?,
-                None => vec![0.0; conv.shape.outputs],
-            };
-            if let Some(norm) = &conv.norm {
-                let s = running_scales(params, norm)?;
-                let per_output = weight.len() / conv.shape.outputs;
-                for (o, w) in weight.chunks_exact_mut(per_output).enumerate() {
-                    w.iter_mut().for_each(|w| *w *= s.scale[o]);
-                    bias[o] = s.shift[o] + (bias[o] - s.mean[o]) * s.scale[o];
-                }
-            }
-            let mut panels = Panels::default();
-            match conv.stem {
-                true => panels.pack_stem(self.isa, &weight, conv.shape),
-                false => panels.pack_forward(self.isa, &weight, conv.shape),
-            }
-            bias.resize(crate::ops::nhwc::lanes::padded(conv.shape.outputs), 0.0);
-            kept.weights = Some((panels, bias));
+/// Weights and bias of a convolution for evaluation: `w·s` and `β + (b - μ)·s` with `s = γ / √(σ² + ε)`
+/// where a norm is folded in.
+fn lay_out(params: &Params, conv: &Conv, isa: Isa, pictures: usize) -> Result<(Weights, Vec<f32>)> {
+    let mut weight = tensor_values(params, conv.weight)?;
+    let mut bias = match conv.bias {
+        Some(bias) => tensor_values(params, bias)?,
+        None => vec![0.0; conv.shape.outputs],
+    };
+    if let Some(norm) = &conv.norm {
+        let s = running_scales(params, norm)?;
+        let per_output = weight.len() / conv.shape.outputs;
+        for (o, w) in weight.chunks_exact_mut(per_output).enumerate() {
+            w.iter_mut().for_each(|w| *w *= s.scale[o]);
+            bias[o] = s.shift[o] + (bias[o] - s.mean[o]) * s.scale[o];
         }
-        Ok(())
     }
+    bias.resize(padded(conv.shape.outputs), 0.0);
+    if conv.forward_tiles(pictures).is_some() {
+        let mut filters = Filters::default();
+        filters.forward(isa, &weight, conv.shape);
+        return Ok((Weights::Winograd(filters), bias));
+    }
+    let mut panels = Panels::default();
+    match conv.stem {
+        true => panels.pack_stem(isa, &weight, conv.shape),
+        false => panels.pack_forward(isa, &weight, conv.shape),
+    }
+    Ok((Weights::Direct(panels), bias))
 }
 
 /// A copy of a tensor's values.
@@ -301,7 +311,7 @@ fn tensor_values(params: &Params, entry: EntryId) -> Result<Vec<f32>> {
 /// The scales of a norm by its running statistics.
 fn running_scales(params: &Params, norm: &plan::Norm) -> Result<Scales> {
     let wide = |values: Vec<f32>, fill: f64| -> Vec<f64> {
-        let len = crate::ops::nhwc::lanes::padded(values.len());
+        let len = padded(values.len());
         let mut values: Vec<f64> = values.into_iter().map(f64::from).collect();
         values.resize(len, fill);
         values
@@ -315,12 +325,9 @@ fn running_scales(params: &Params, norm: &plan::Norm) -> Result<Scales> {
 }
 
 /// A value in its buffer, to read.
-fn read<'a>(buffers: &'a [Option<Vec<f32>>], value: &Value) -> crate::ops::nhwc::conv::Maps<'a> {
+fn read<'a>(buffers: &'a [Option<Vec<f32>>], value: &Value) -> Maps<'a> {
     let data = buffers[value.root].as_deref().unwrap_or_default();
-    crate::ops::nhwc::conv::Maps {
-        data: data.get(value.at..).unwrap_or_default(),
-        step: value.step,
-    }
+    Maps { data: data.get(value.at..).unwrap_or_default(), step: value.step }
 }
 
 /// A value in its buffer, to write.

@@ -10,6 +10,7 @@ use crate::ops::local_response_norm::LrnShape;
 use crate::ops::nhwc::conv::{Gather, Runs};
 use crate::ops::nhwc::lanes::{LANES, padded};
 use crate::ops::nhwc::pack::WeightShape;
+use crate::ops::nhwc::winograd::Winograd;
 use crate::ops::{AvgPool2dShape, Im2col, MaxPool2dShape};
 
 /// The place of a value in [`Plan::values`].
@@ -58,6 +59,8 @@ pub(super) struct Conv {
     pub forward: Gather,
     pub backward: Gather,
     pub runs: Runs,
+    /// For kernels of 3×3 at stride 1.
+    pub tiles: Option<Winograd>,
     pub relu: bool,
     /// In evaluation, the norm that is folded into the weights.
     pub norm: Option<Norm>,
@@ -69,6 +72,18 @@ impl Conv {
     /// Values of a pixel's tap.
     pub(super) fn depth(&self) -> usize {
         if self.stem { self.shape.kernel.1 * self.shape.inputs } else { self.shape.inputs }
+    }
+
+    /// The tiles, where Winograd's way is the faster one for the forward pass.
+    pub(super) fn forward_tiles(&self, pictures: usize) -> Option<&Winograd> {
+        let WeightShape { inputs, outputs, .. } = self.shape;
+        self.tiles.as_ref().filter(|tiles| tiles.pays(pictures, inputs, outputs))
+    }
+
+    /// The tiles, where Winograd's way is the faster one for the backward pass.
+    pub(super) fn backward_tiles(&self, pictures: usize) -> Option<&Winograd> {
+        let WeightShape { inputs, outputs, .. } = self.shape;
+        self.tiles.as_ref().filter(|tiles| tiles.pays_backward(pictures, inputs, outputs))
     }
 
     /// Values of the weight gradient in the kernels' order.
@@ -235,7 +250,7 @@ impl Plan {
         let input = (w.input.0 + 2 * w.padding.0, w.input.1 + 2 * w.padding.1);
         let window = Im2col { input, kernel: (w.kernel.0, 1), padding: (0, 0), ..w };
         (self.frame, self.slack) = (w.padding, w.kernel.1 * conv.shape.inputs);
-        (conv.stem, conv.window) = (true, window);
+        (conv.stem, conv.window, conv.tiles) = (true, window, None);
         (conv.forward, conv.runs) = (Gather::forward(&window), Runs::new(&window));
         let image = &mut self.values[self.image];
         image.step = image.channels;
@@ -457,6 +472,7 @@ impl Builder<'_> {
                     forward: Gather::forward(&window),
                     backward: Gather::backward(&window),
                     runs: Runs::new(&window),
+                    tiles: Winograd::new(&window),
                     relu,
                     norm: None,
                     residual: None,

@@ -90,11 +90,6 @@ impl Gather {
         Gather { taps: kh * kw, order, sources, source_pixels, by_place }
     }
 
-    /// Pixels of a target picture.
-    pub(crate) fn target_pixels(&self) -> usize {
-        self.order.len()
-    }
-
     /// Picture and place of row `g` of all.
     fn row(&self, g: usize, pictures: usize) -> (usize, usize) {
         if self.by_place {

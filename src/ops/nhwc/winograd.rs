@@ -89,8 +89,19 @@ impl Winograd {
     /// Whether this is faster than the direct way: it is where the products that it saves outweigh the
     /// transforms and the weights, which grow from 9 to 36 values a filter.
     pub(crate) fn pays(&self, pictures: usize, channels: usize, outputs: usize) -> bool {
+        self.cost(pictures, channels, outputs, 12.0) < 0.9
+    }
+
+    /// [`Winograd::pays`] for the backward pass, where the weights are read and written more often.
+    pub(crate) fn pays_backward(&self, pictures: usize, channels: usize, outputs: usize) -> bool {
+        self.cost(pictures, channels, outputs, 30.0) < 0.75
+    }
+
+    /// An estimate of the time this takes as a share of the direct way's, `weight` being the time for
+    /// one transformed weight over that for a product of a row with it (measured).
+    fn cost(&self, pictures: usize, channels: usize, outputs: usize, weight: f64) -> f64 {
         if channels < 2 * LANES || outputs < 2 * LANES || disabled() {
-            return false;
+            return f64::INFINITY;
         }
         // Products along a side that do not fall on padding.
         let side = |size: usize, out: usize, padding: usize| {
@@ -100,11 +111,9 @@ impl Winograd {
         let direct = side(self.input.0, self.output.0, self.padding.0)
             * side(self.input.1, self.output.1, self.padding.1)
             * pictures;
-        let rows = self.tiles() * pictures;
-        // A row of each matrix, its transforms, and what reading a weight costs in rows; measured.
-        let transforms = 1.0 + 20.0 / channels as f64 + 20.0 / outputs as f64;
-        let winograd = POINTS as f64 * (rows as f64 * transforms + 10.0);
-        winograd < 0.9 * direct as f64
+        let rows = (self.tiles() * pictures) as f64;
+        let transforms = 1.0 + 25.0 / channels as f64 + 25.0 / outputs as f64;
+        POINTS as f64 * (rows * transforms + weight) / direct as f64
     }
 
     /// Where tile `t` of a batch begins: picture, and row and column of its first output.

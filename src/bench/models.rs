@@ -3,11 +3,11 @@
 use candle_core::{Device, Tensor};
 
 use super::{Case, Rate, Row, Settings, entry, measure, random};
-use crate::Result;
 use crate::models::{self, Config, Model};
-use crate::nn::{Mode, Network};
+use crate::nn::{Engine, Network};
 use crate::ops::{self, CrossEntropyParams};
 use crate::train::{Optimizer, Rule};
+use crate::{Error, Result};
 
 /// A network, and what it is measured on.
 struct Net {
@@ -59,8 +59,8 @@ pub(super) fn cases() -> Vec<Case> {
 ///
 /// # Errors
 /// Where the pictures do not fit the network.
-pub fn infer(network: &Network, x: &Tensor) -> Result<Tensor> {
-    network.logits(x)
+pub fn infer(engine: &mut Engine, network: &Network, x: &Tensor) -> Result<Tensor> {
+    engine.logits(network.params(), x)
 }
 
 /// One whole step of training, auxiliary heads included, and its loss: what is timed as training.
@@ -68,25 +68,28 @@ pub fn infer(network: &Network, x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Where pictures or labels do not fit the network.
 pub fn train_step(
+    engine: &mut Engine,
     network: &Network,
     optimizer: &mut Optimizer,
     x: &Tensor,
     labels: &[u32],
 ) -> Result<Tensor> {
-    let output = network.forward(x, Mode::Train { seed: 0 })?;
+    let output = engine.forward(network.params(), x, 0)?;
     let entropy = CrossEntropyParams::default();
     let mut loss = ops::cross_entropy(&output.logits, labels, &entropy)?;
     for aux in &output.aux {
         let side = ops::cross_entropy(&aux.logits, labels, &entropy)?;
         loss = (loss + (side * aux.weight)?)?;
     }
-    optimizer.step(&loss.backward()?, RATE)?;
+    engine.backward(network.params(), &loss.backward()?)?;
+    optimizer.step_engine(engine, RATE)?;
     Ok(loss.detach())
 }
 
 /// A network with a batch to train on.
 pub(super) struct Training {
     model: Model,
+    engine: Engine,
     optimizer: Optimizer,
     x: Tensor,
     labels: Vec<u32>,
@@ -97,16 +100,22 @@ impl Training {
         let net = entry(NETS, name, |net| net.name)?;
         let (side, batch) = net.train;
         let model = net.build(side)?;
+        let engine = made(Engine::training(&model.network, model.config.input)?)?;
         let params = model.network.params();
         let optimizer = Optimizer::new(params, Rule::MOMENTUM, DECAY, true)?;
         let x = random(&[batch, net.channels, side, side])?;
         let labels = (0..batch as u32).map(|i| i % 10).collect();
-        Ok(Training { model, optimizer, x, labels })
+        Ok(Training { model, engine, optimizer, x, labels })
     }
 
     pub(super) fn step(&mut self) -> Result<Tensor> {
-        train_step(&self.model.network, &mut self.optimizer, &self.x, &self.labels)
+        let Training { model, engine, optimizer, x, labels } = self;
+        train_step(engine, &model.network, optimizer, x, labels)
     }
+}
+
+fn made(engine: Option<Engine>) -> Result<Engine> {
+    engine.ok_or_else(|| Error::Setting("the engine does not run this network".to_owned()))
 }
 
 /// `row` with the batch of a step of training and the size of its pictures.
@@ -123,7 +132,8 @@ fn time_infer(name: &'static str, settings: &Settings) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for batch in batches {
         let x = random(&[batch, net.channels, side, side])?;
-        let timing = measure(settings.network(), || infer(&model.network, &x))?;
+        let mut engine = made(Engine::evaluation(&model.network, model.config.input)?)?;
+        let timing = measure(settings.network(), || infer(&mut engine, &model.network, &x))?;
         let row = Row::new("infer", name, settings.threads).on("infer", batch);
         let row = Row { image: Some([net.channels, side, side]), ..row };
         rows.push(row.timed(timing, Rate::Images(batch, gflop(&model)?)));

@@ -118,7 +118,7 @@ impl Engine {
                 linear::forward(x, (&w, &b), (pictures, l.inputs, l.outputs), l.relu, y);
             }
             Kind::MaxPool(window) => {
-                kept.taps.resize(pixels * wide, 0);
+                kept.taps.resize(pixels * wide, 0.0);
                 pool::max_pool(window, pictures, x, wide, y, &mut kept.taps);
             }
             Kind::Means(means) => pool::avg_pool(means, pictures, x, wide, y),

@@ -507,9 +507,7 @@ impl Builder<'_> {
             }
             Layer::MaxPool2d(params) => {
                 let shape = MaxPool2dShape::new(&dims, params).ok()?;
-                let taps = params.kernel.0 * params.kernel.1;
-                let kind = Kind::MaxPool(shape.window);
-                (taps <= 256).then(|| self.step(kind, x, map(shape.output()), false))
+                Some(self.step(Kind::MaxPool(shape.window), x, map(shape.output()), false))
             }
             Layer::AvgPool2d(params) => {
                 let shape = AvgPool2dShape::new(&dims, params).ok()?;

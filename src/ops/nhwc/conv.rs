@@ -30,8 +30,8 @@ pub(crate) struct Gather {
     by_place: bool,
 }
 
-/// Maps up to this many pixels are computed pixel by pixel.
-const SMALL: usize = 64;
+/// Maps up to this many pixels are computed pixel by pixel, if a tenth of their taps is padding.
+const SMALL: usize = 256;
 
 impl Gather {
     /// Output pixels from input pixels.
@@ -86,23 +86,39 @@ impl Gather {
                 sources.push(pixel.map_or(-1, |pixel| pixel as i32));
             }
         }
-        let by_place = order.len() <= SMALL && sources.iter().any(|&s| s < 0);
+        let padding = sources.iter().filter(|&&s| s < 0).count();
+        let by_place = order.len() <= SMALL && 10 * padding > sources.len();
         Gather { taps: kh * kw, order, sources, source_pixels, by_place }
+    }
+
+    /// Whether a tile holds the same pixel of several pictures, of which there must be some.
+    fn by_place(&self, pictures: usize) -> bool {
+        self.by_place && pictures >= 8
     }
 
     /// Picture and place of row `g` of all.
     fn row(&self, g: usize, pictures: usize) -> (usize, usize) {
-        if self.by_place {
+        if self.by_place(pictures) {
             (g % pictures, g / pictures)
         } else {
             (g / self.order.len(), g % self.order.len())
         }
     }
 
+    /// Picture and place of the row after one.
+    fn next_row(&self, n: usize, place: usize, pictures: usize) -> (usize, usize) {
+        match self.by_place(pictures) {
+            true if n + 1 == pictures => (0, place + 1),
+            true => (n + 1, place),
+            false if place + 1 == self.order.len() => (n + 1, 0),
+            false => (n, place + 1),
+        }
+    }
+
     /// Rows of tile `t` of [`Gather::tiles`].
     fn tile(&self, t: usize, pictures: usize, most: usize) -> Range<usize> {
         let split = |t: usize, tiles: usize, rows: usize| t * rows / tiles..(t + 1) * rows / tiles;
-        if self.by_place {
+        if self.by_place(pictures) {
             let tiles = pictures.div_ceil(most);
             let rows = split(t % tiles, tiles, pictures);
             let first = t / tiles * pictures;
@@ -114,7 +130,7 @@ impl Gather {
 
     /// How many tiles of at most `most` rows there are.
     fn tiles(&self, pictures: usize, most: usize) -> usize {
-        match self.by_place {
+        match self.by_place(pictures) {
             true => pictures.div_ceil(most) * self.order.len(),
             false => (pictures * self.order.len()).div_ceil(most),
         }
@@ -267,23 +283,27 @@ fn point(
     y: &Shared<'_>,
     y_step: usize,
 ) {
+    let mut places = [(0, 0); 14]; // first source pixel of the picture, and first entry of the place
+    let (mut n, mut place) = g.row(rows.start, pictures);
+    for (from, _) in places.iter_mut().zip(rows.clone()) {
+        *from = (n * g.source_pixels, place * g.taps);
+        to.y.push(y.at((n * g.order.len() + g.order[place] as usize) * y_step));
+        (n, place) = g.next_row(n, place, pictures);
+    }
+    let places = &places[..rows.len()];
     for tap in 0..g.taps {
         let (before, mut inside) = (to.x.len(), false);
-        for row in rows.clone() {
-            let (n, place) = g.row(row, pictures);
-            let source = g.sources[place * g.taps + tap];
+        for &(picture, place) in places {
+            let source = g.sources[place + tap];
             inside |= source >= 0;
+            // The caller has asserted that x holds all source pixels of all pictures.
             to.x.push(match source {
                 ..0 => zeros.as_ptr(),
-                _ => x.data[(n * g.source_pixels + source as usize) * x.step..].as_ptr(),
+                _ => x.data.as_ptr().wrapping_add((picture + source as usize) * x.step),
             });
         }
         if inside { to.taps.push(tap as u32) } else { to.x.truncate(before) }
     }
-    to.y.extend(rows.map(|row| {
-        let (n, place) = g.row(row, pictures);
-        y.at((n * g.order.len() + g.order[place] as usize) * y_step)
-    }));
     to.starts.push((to.x.len(), to.taps.len(), to.y.len()));
 }
 
@@ -376,23 +396,26 @@ impl Runs {
         Part { pictures, rows, x_pixels, y_pixels }
     }
 
-    /// The whole batch, part by part.
-    fn parts(&self, pictures: usize) -> Vec<Part> {
-        if self.y_pixels <= PART {
-            let some = PART / self.y_pixels;
+    /// The whole batch, in parts of about so many output pixels.
+    fn parts(&self, pictures: usize, pixels: usize) -> Vec<Part> {
+        if self.y_pixels <= pixels {
+            let some = pixels / self.y_pixels;
             let ranges = (0..pictures).step_by(some).map(|n| n..(n + some).min(pictures));
             return ranges.map(|n| self.part(n, 0..self.rows)).collect();
         }
-        let some = (PART * self.rows / self.y_pixels).max(1);
+        let some = (pixels * self.rows / self.y_pixels).max(1);
         let rows = || (0..self.rows).step_by(some).map(|r| r..(r + some).min(self.rows));
         let part = |n| rows().map(move |rows| self.part(n..n + 1, rows));
         (0..pictures).flat_map(part).collect()
     }
 }
 
-/// Output pixels that a pass over a part of the batch takes: enough that reading and writing the sums
-/// costs little beside them, few enough that they stay in the caches.
+/// Output pixels that a pass over a part of the batch takes at least: so many that reading and writing
+/// the sums costs little beside them.
 const PART: usize = 512;
+
+/// Values of x and dy in such a part, at least; few enough to stay in the second-level cache.
+const PART_VALUES: usize = 96 * 1024;
 
 /// Values from pixel to pixel up to which the pixels of a map are read where they stand.
 const NEAR: usize = 128;
@@ -423,7 +446,7 @@ pub(crate) fn weight_gradient(
     let (most, vectors) = isa.tile();
     let (tiles, width) = (depth.div_ceil(most), vectors * LANES);
     let panels = wide.div_ceil(width);
-    let parts = runs.parts(pictures);
+    let parts = runs.parts(pictures, PART.max(PART_VALUES / (x.step + dy.step)));
     let dw = Shared::new(dw);
     let items = runs.taps * panels * tiles;
     // Each thread takes some of the items through all parts; which ones does not matter to the bits.

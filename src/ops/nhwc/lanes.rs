@@ -89,6 +89,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn mul(self, other: Self) -> Self;
     /// `other` where either is NaN.
     unsafe fn max(self, other: Self) -> Self;
+    /// Where `self` is above `best` or NaN, `self` and `number`; elsewhere `best` and `before`.
+    unsafe fn or_better(self, number: Self, best: Self, before: Self) -> (Self, Self);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -128,6 +130,15 @@ mod x86 {
         #[inline(always)]
         unsafe fn max(self, other: Self) -> Self {
             unsafe { _mm512_max_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn or_better(self, number: Self, best: Self, before: Self) -> (Self, Self) {
+            unsafe {
+                let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self, best);
+                let wins = above | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self, self);
+                let best = _mm512_mask_blend_ps(wins, best, self);
+                (best, _mm512_mask_blend_ps(wins, before, number))
+            }
         }
     }
 
@@ -171,6 +182,22 @@ mod x86 {
         #[inline(always)]
         unsafe fn max(self, o: Self) -> Self {
             unsafe { Avx2(_mm256_max_ps(self.0, o.0), _mm256_max_ps(self.1, o.1)) }
+        }
+        #[inline(always)]
+        unsafe fn or_better(self, number: Self, best: Self, before: Self) -> (Self, Self) {
+            #[inline(always)]
+            unsafe fn half(x: __m256, n: __m256, best: __m256, tap: __m256) -> (__m256, __m256) {
+                unsafe {
+                    let above = _mm256_cmp_ps::<_CMP_GT_OQ>(x, best);
+                    let wins = _mm256_or_ps(above, _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+                    (_mm256_blendv_ps(best, x, wins), _mm256_blendv_ps(tap, n, wins))
+                }
+            }
+            unsafe {
+                let (a, b) = half(self.0, number.0, best.0, before.0);
+                let (c, d) = half(self.1, number.1, best.1, before.1);
+                (Avx2(a, c), Avx2(b, d))
+            }
         }
     }
 }
@@ -226,6 +253,15 @@ impl Lanes for Plain {
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         self.with(other, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn or_better(self, number: Self, best: Self, before: Self) -> (Self, Self) {
+        let wins: [bool; LANES] =
+            std::array::from_fn(|i| self.0[i] > best.0[i] || self.0[i].is_nan());
+        let pick = |a: Plain, b: Plain| {
+            Plain(std::array::from_fn(|i| if wins[i] { a.0[i] } else { b.0[i] }))
+        };
+        (pick(self, best), pick(number, before))
     }
 }
 

@@ -9,11 +9,14 @@ use super::pixels::MapsMut;
 use crate::ops::Im2col;
 use crate::ops::avg_pool2d::{Means, Span};
 
-/// Where a maximum stood: its tap, counted along the rows of the window.
-pub(crate) type Tap = u8;
+/// Where a maximum stood: its tap, counted along the rows of the window. A number that fits the lanes.
+pub(crate) type Tap = f32;
 
 /// Maxima over windows, [N, OH, OW, wide], and their taps, [N, OH, OW, wide] without gaps. The first
 /// of equal values wins, and the last NaN.
+///
+/// # Panics
+/// If a slice is shorter than its shape: the caller has checked its shapes.
 pub(crate) fn max_pool(
     window: &Im2col,
     pictures: usize,
@@ -23,52 +26,70 @@ pub(crate) fn max_pool(
     taps: &mut [Tap],
 ) {
     let isa = Isa::best();
-    let (rows, cols) = window.output;
+    let ((rows, cols), (height, width)) = (window.output, window.input);
+    let (s, p, d) = (window.stride, window.padding, window.dilation);
     let step = y.step;
+    let x_pixels = pictures * height * width;
+    assert!(x.data.len() >= (x_pixels.max(1) - 1) * x.step + wide, "x too short");
+    let inside = |place: usize, stride, padding: usize, dilation: usize, kernel, size: usize| {
+        let start = place * stride;
+        let first = padding.saturating_sub(start).div_ceil(dilation).min(kernel);
+        let end = (size + padding).saturating_sub(start).div_ceil(dilation).min(kernel);
+        first..end.max(first)
+    };
     let to = y.data.par_chunks_mut(cols * step).zip(taps.par_chunks_mut(cols * wide));
     to.take(pictures * rows).enumerate().for_each(|(row, (y, taps))| {
         let (n, oh) = (row / rows, row % rows);
-        let picture = n * window.input.0 * window.input.1;
+        let kh = inside(oh, s.0, p.0, d.0, window.kernel.0, height);
         for ow in 0..cols {
-            let seen = inside(window, oh, ow, |tap, pixel| (tap, x.pixel(picture + pixel, wide)));
+            let kw = inside(ow, s.1, p.1, d.1, window.kernel.1, width);
+            let first = (oh * s.0 + kh.start * d.0).wrapping_sub(p.0) * width
+                + (ow * s.1 + kw.start * d.1).wrapping_sub(p.1);
+            let seen = Seen {
+                x: x.data[(n * height * width + first) * x.step..].as_ptr(),
+                row_step: d.0 * width * x.step,
+                col_step: d.1 * x.step,
+                rows: kh.clone(),
+                cols: kw,
+                width: window.kernel.1,
+            };
             let (y, taps) = (&mut y[ow * step..][..wide], &mut taps[ow * wide..][..wide]);
-            // SAFETY: all slices have `wide` values, a whole number of vectors.
-            unsafe { max_of(isa, &seen, y, taps) };
+            // SAFETY: the taps of `seen` are pixels of the picture, and x holds all of these; y and
+            // taps have `wide` values, a whole number of vectors.
+            unsafe { max_of(isa, seen, y, taps) };
         }
     });
 }
 
-/// `with(tap, pixel)` for the taps of a window that lie inside the picture.
-fn inside<T>(window: &Im2col, oh: usize, ow: usize, with: impl Fn(Tap, usize) -> T) -> Vec<T> {
-    let (s, p, d) = (window.stride, window.padding, window.dilation);
-    let mut found = Vec::with_capacity(window.kernel.0 * window.kernel.1);
-    for kh in 0..window.kernel.0 {
-        let h = (oh * s.0 + kh * d.0).wrapping_sub(p.0);
-        for kw in 0..window.kernel.1 {
-            let w = (ow * s.1 + kw * d.1).wrapping_sub(p.1);
-            if h < window.input.0 && w < window.input.1 {
-                found.push(with((kh * window.kernel.1 + kw) as Tap, h * window.input.1 + w));
-            }
-        }
-    }
-    found
+/// The taps of a window that lie inside the picture, and the pixel under the first of them.
+struct Seen {
+    x: *const f32,
+    row_step: usize,
+    col_step: usize,
+    rows: std::ops::Range<usize>,
+    cols: std::ops::Range<usize>,
+    /// Taps in a row of the whole window.
+    width: usize,
 }
 
 for_each_isa! {
-    unsafe fn max_of<V>(seen: &[(Tap, &[f32])], y: &mut [f32], taps: &mut [Tap]) {
-        for c in (0..y.len()).step_by(LANES) {
-            let mut best = [f32::NEG_INFINITY; LANES];
-            let mut tap = [u32::from(seen.first().map_or(0, |s| s.0)); LANES];
-            for (number, x) in seen {
-                let x = &x[c..c + LANES];
-                for i in 0..LANES {
-                    let wins = x[i] > best[i] || x[i].is_nan();
-                    best[i] = if wins { x[i] } else { best[i] };
-                    tap[i] = if wins { u32::from(*number) } else { tap[i] };
+    unsafe fn max_of<V>(seen: Seen, y: &mut [f32], taps: &mut [Tap]) {
+        // SAFETY (whole function): the caller promises that all taps are pixels of x.
+        unsafe {
+            let first = (seen.rows.start * seen.width + seen.cols.start) as f32;
+            for c in (0..y.len()).step_by(LANES) {
+                let (mut best, mut tap) = (V::splat(f32::NEG_INFINITY), V::splat(first));
+                for kh in seen.rows.clone() {
+                    let row = seen.x.add((kh - seen.rows.start) * seen.row_step + c);
+                    for kw in seen.cols.clone() {
+                        let x = V::load(row.add((kw - seen.cols.start) * seen.col_step));
+                        let number = V::splat((kh * seen.width + kw) as f32);
+                        (best, tap) = x.or_better(number, best, tap);
+                    }
                 }
+                best.store(y.as_mut_ptr().add(c));
+                tap.store(taps.as_mut_ptr().add(c));
             }
-            y[c..c + LANES].copy_from_slice(&best);
-            taps[c..c + LANES].iter_mut().zip(tap).for_each(|(to, tap)| *to = tap as Tap);
         }
     }
 }
@@ -85,35 +106,23 @@ pub(crate) fn max_pool_gradient(
 ) {
     let isa = Isa::best();
     let (places, (height, width)) = (window.cols(), window.input);
+    let (k, s, p, d, out) =
+        (window.kernel, window.stride, window.padding, window.dilation, window.output);
+    let vertical: Vec<_> = (0..height).map(|h| windows(h, k.0, s.0, p.0, d.0, out.0)).collect();
+    let horizontal: Vec<_> = (0..width).map(|w| windows(w, k.1, s.1, p.1, d.1, out.1)).collect();
     let step = dx.step;
     let rows = dx.data.par_chunks_mut(width * step).take(pictures * height).enumerate();
     rows.for_each(|(row, dx)| {
         let (n, h) = (row / height, row % height);
-        let vertical = windows(
-            h,
-            window.kernel.0,
-            window.stride.0,
-            window.padding.0,
-            window.dilation.0,
-            window.output.0,
-        );
-        for w in 0..width {
-            let dx = &mut dx[w * step..][..wide];
+        for (dx, horizontal) in dx.chunks_mut(step).zip(&horizontal) {
+            let dx = &mut dx[..wide];
             if !add {
                 dx.fill(0.0);
             }
-            let horizontal = windows(
-                w,
-                window.kernel.1,
-                window.stride.1,
-                window.padding.1,
-                window.dilation.1,
-                window.output.1,
-            );
-            for &(oh, kh) in &vertical {
-                for &(ow, kw) in &horizontal {
-                    let place = n * places + oh * window.output.1 + ow;
-                    let tap = (kh * window.kernel.1 + kw) as Tap;
+            for &(oh, kh) in &vertical[h] {
+                for &(ow, kw) in horizontal {
+                    let place = n * places + oh * out.1 + ow;
+                    let tap = (kh * k.1 + kw) as Tap;
                     let taps = &taps[place * wide..][..wide];
                     // SAFETY: all slices have `wide` values.
                     unsafe { add_where(isa, taps, tap, dy.pixel(place, wide), dx) };

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Conv2dGrads, Conv2dShape, Conv2dWants};
+use super::{Conv2dGrads, Conv2dShape, Conv2dWants, channels_last};
 use crate::ops::gemm::gemm_on_threads;
 use crate::ops::{Im2col, Mat, MatMut, Real, gemm};
 
@@ -30,11 +30,35 @@ const WEIGHT_PARTS: usize = 8;
 /// # Panics
 /// If a slice is shorter than `shape` says.
 pub fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], b: Option<&[T]>) -> Vec<T> {
-    let plan = Plan::new(shape);
     let mut y = vec![T::zero(); shape.output().iter().product()];
     if y.is_empty() {
         return y;
     }
+    if in_vectors(shape)
+        && let (Some(x), Some(w)) = (T::as_f32(x), T::as_f32(w))
+        && let Some(y) = T::as_f32_mut(&mut y)
+    {
+        channels_last::forward(shape, x, w, b.and_then(T::as_f32), y);
+    } else {
+        forward_by_columns(shape, x, w, b, &mut y);
+    }
+    y
+}
+
+/// Whether the kernel for f32 that works in vectors of channels suits this shape.
+fn in_vectors(shape: &Conv2dShape) -> bool {
+    shape.groups == 1 && shape.window.channels >= channels_last::LEAST_CHANNELS
+}
+
+/// The forward pass by im2col and a product.
+fn forward_by_columns<T: Real>(
+    shape: &Conv2dShape,
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    y: &mut [T],
+) {
+    let plan = Plan::new(shape);
     let work = |scratch: &mut Scratch<T>, (y, x): (&mut [T], &[T])| {
         for group in 0..shape.groups {
             forward_group(&plan, scratch, group, x, w, y);
@@ -51,7 +75,6 @@ pub fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], b: Option<&[T]>) 
         let chunks = y.par_chunks_mut(y_len).zip(x.par_chunks(x_len));
         chunks.for_each_init(|| Scratch::new(&plan), work);
     }
-    y
 }
 
 /// The gradients that are wanted, from `dy` [N, O, OH, OW].
@@ -65,6 +88,24 @@ pub fn backward<T: Real>(
     dy: &[T],
     wants: Conv2dWants,
 ) -> Conv2dGrads<T> {
+    if in_vectors(shape) && shape.batch > 0 {
+        let mut dx = vec![T::zero(); if wants.input { x.len() } else { 0 }];
+        let mut dw = vec![T::zero(); if wants.weight { w.len() } else { 0 }];
+        let mut done = false;
+        if let (Some(x), Some(w), Some(dy)) = (T::as_f32(x), T::as_f32(w), T::as_f32(dy))
+            && let (Some(dx), Some(dw)) = (T::as_f32_mut(&mut dx), T::as_f32_mut(&mut dw))
+        {
+            channels_last::backward(shape, (x, w, dy), wants, dx, dw);
+            done = true;
+        }
+        if done {
+            return Conv2dGrads {
+                input: wants.input.then_some(dx),
+                weight: wants.weight.then_some(dw),
+                bias: wants.bias.then(|| bias_gradient(shape, dy)),
+            };
+        }
+    }
     let plan = Plan::new(shape);
     let chunks = shape.batch.div_ceil(plan.pictures).max(1);
     let parts = if plan.inner { 1 } else { WEIGHT_PARTS };

@@ -3,6 +3,7 @@
 //! `y[n, o] = b[o] + Σ_c w[o, c] ⋆ x[n, c]` with x [N, C, H, W], w [O, C/G, KH, KW], b \[O\] and
 //! y [N, O, OH, OW]; of the C and O channels, each of the G groups sees only its own.
 
+mod channels_last;
 pub mod definition;
 pub mod kernel;
 mod portable;

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::conv::Maps;
-use super::lanes::{Isa, for_each_isa, padded};
+use super::lanes::{Isa, LANES, for_each_isa, padded};
 
 /// Pixels that a task takes at a time.
 pub(super) const TASK: usize = 128;
@@ -75,6 +75,63 @@ pub(crate) fn from_channels_first(
             }
         }
     });
+}
+
+/// Pixels that change their order at a time, with sixteen channels: a block stays in the first-level
+/// cache.
+const BLOCK: usize = 64;
+
+/// [N, C, pixels] to maps, [N, pixels, padded(C)].
+pub(crate) fn to_channels_last(from: &[f32], n: usize, channels: usize, pixels: usize) -> Vec<f32> {
+    let step = padded(channels);
+    let mut to = vec![0.0; n * pixels * step];
+    if to.is_empty() {
+        return to;
+    }
+    let pictures = to.par_chunks_mut(pixels * step).zip(from.par_chunks(channels * pixels));
+    pictures.for_each(|(to, from)| {
+        to.par_chunks_mut(BLOCK * step).enumerate().for_each(|(i, to)| {
+            let (first, count) = (i * BLOCK, to.len() / step);
+            for some in (0..channels).step_by(LANES) {
+                for c in some..(some + LANES).min(channels) {
+                    let from = &from[c * pixels + first..][..count];
+                    let to = to.iter_mut().skip(c).step_by(step);
+                    from.iter().zip(to).for_each(|(&from, to)| *to = from);
+                }
+            }
+        });
+    });
+    to
+}
+
+/// The other way round.
+pub(crate) fn to_channels_first(
+    from: &[f32],
+    n: usize,
+    channels: usize,
+    pixels: usize,
+    to: &mut [f32],
+) {
+    let step = padded(channels);
+    if n * pixels * channels == 0 {
+        return;
+    }
+    to.par_chunks_mut(channels * pixels).zip(from.par_chunks(pixels * step)).for_each(
+        |(to, from)| {
+            to.par_chunks_mut(LANES * pixels).enumerate().for_each(|(i, to)| {
+                for first in (0..pixels).step_by(BLOCK) {
+                    let count = BLOCK.min(pixels - first);
+                    for (c, to) in to.chunks_exact_mut(pixels).enumerate() {
+                        let from = from[first * step + i * LANES + c..].iter().step_by(step);
+                        to[first..first + count]
+                            .iter_mut()
+                            .zip(from)
+                            .for_each(|(to, &from)| *to = from);
+                    }
+                }
+            });
+        },
+    );
 }
 
 /// Maps to features, [N, C·H·W] in the order of the state dict: PyTorch's flatten. `back` does the

@@ -81,8 +81,9 @@ pub fn train_step(
         let side = ops::cross_entropy(&aux.logits, labels, &entropy)?;
         loss = (loss + (side * aux.weight)?)?;
     }
-    engine.backward(network.params(), &loss.backward()?)?;
-    optimizer.step_engine(engine, RATE)?;
+    engine.backward_into(network.params(), &loss.backward()?, &mut |entry, gradient| {
+        optimizer.step_one(entry, gradient, RATE)
+    })?;
     Ok(loss.detach())
 }
 

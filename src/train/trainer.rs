@@ -251,8 +251,10 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let grads = total.backward()?;
         match &mut self.engine {
             Some(engine) => {
-                engine.backward(params, &grads)?;
-                self.optimizer.step_engine(engine, lr)?;
+                let optimizer = &mut self.optimizer;
+                engine.backward_into(params, &grads, &mut |entry, gradient| {
+                    optimizer.step_one(entry, gradient, lr)
+                })?;
             }
             None => self.optimizer.step(&grads, lr)?,
         }

@@ -2,7 +2,7 @@
 
 use super::forward::dropout;
 use super::plan::{Conv, Kind, Linear, Norm, Value, ValueId};
-use super::{Engine, linear, read, write};
+use super::{Engine, Sink, Then, linear, read, write};
 use crate::Result;
 use crate::nn::Params;
 use crate::ops::access;
@@ -15,16 +15,12 @@ use crate::ops::nhwc::{norm, pool, response};
 const OP: &str = "engine";
 
 impl Engine {
-    pub(super) fn backward_steps(&mut self, params: &Params) -> Result<()> {
-        self.parameters.iter_mut().for_each(|gradient| {
-            if let Some(vector) = gradient.take() {
-                self.buffers.give(vector);
-            }
-        });
+    pub(super) fn backward_steps(&mut self, params: &Params, sink: Sink<'_>) -> Result<()> {
         for at in (0..self.plan.nodes.len()).rev() {
             let y = self.plan.values[self.plan.nodes[at].y].clone();
             let Some(mut dy) = self.gradients[y.root].take() else { continue };
             let taken = self.backward_step(at, params, &y, &mut dy)?;
+            self.hand_over(at, sink)?;
             let done = self.first_writers[y.root] == at;
             match (done, taken) {
                 (_, true) => {}
@@ -33,6 +29,24 @@ impl Engine {
             }
             if done && let Some(vector) = self.activations[y.root].take() {
                 self.buffers.give(vector);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the gradients of a step's parameters away: nothing reads these parameters any more.
+    fn hand_over(&mut self, at: usize, sink: Sink<'_>) -> Result<()> {
+        let entries = match &self.plan.nodes[at].kind {
+            Kind::Conv(conv) => [Some(conv.weight), conv.bias],
+            Kind::Linear(linear) => [Some(linear.weight), Some(linear.bias)],
+            Kind::Norm(norm) => [Some(norm.weight), Some(norm.bias)],
+            _ => [None, None],
+        };
+        for entry in entries.into_iter().flatten() {
+            let Some(gradient) = self.parameters[entry].take() else { continue };
+            match sink(entry, &gradient)? {
+                Then::Keep => self.parameters[entry] = Some(gradient),
+                Then::Release => self.buffers.give(gradient),
             }
         }
         Ok(())

@@ -69,6 +69,16 @@ enum Weights {
     Winograd(Filters),
 }
 
+/// What becomes of a parameter's gradient that has been handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Keep,
+    Release,
+}
+
+/// Takes a parameter's gradient.
+type Sink<'a> = &'a mut dyn FnMut(usize, &[f32]) -> Result<Then>;
+
 /// A network laid out for one size of pictures, with the memory that its passes need.
 #[derive(Debug)]
 pub struct Engine {
@@ -175,6 +185,38 @@ impl Engine {
     /// # Errors
     /// Where there was no forward pass.
     pub fn backward(&mut self, params: &Params, grads: &GradStore) -> Result<()> {
+        self.release_gradients();
+        self.begin_backward(grads)?;
+        self.backward_steps(params, &mut |_, _| Ok(Then::Keep))
+    }
+
+    /// [`Engine::backward`] that hands each parameter's gradient to `take` (its place in
+    /// [`Params::entries`], and the values) as soon as nothing reads the parameter any more, and does
+    /// not keep it: an optimiser that steps there needs no memory for all gradients at once.
+    ///
+    /// # Errors
+    /// Where there was no forward pass, and those of `take`.
+    pub fn backward_into(
+        &mut self,
+        params: &Params,
+        grads: &GradStore,
+        take: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.release_gradients();
+        self.begin_backward(grads)?;
+        self.backward_steps(params, &mut |entry, grad| take(entry, grad).map(|()| Then::Release))
+    }
+
+    fn release_gradients(&mut self) {
+        for gradient in &mut self.parameters {
+            if let Some(vector) = gradient.take() {
+                self.buffers.give(vector);
+            }
+        }
+    }
+
+    /// Puts the gradients of the logits in their places.
+    fn begin_backward(&mut self, grads: &GradStore) -> Result<()> {
         if self.ends.is_empty() {
             return Err(Error::Setting(
                 "a backward pass needs a forward pass before it".to_owned(),
@@ -191,7 +233,7 @@ impl Engine {
             }
             self.gradients[root] = Some(to);
         }
-        self.backward_steps(params)
+        Ok(())
     }
 
     /// The gradient of the parameter at this place in [`Params::entries`], after a backward pass.

@@ -15,7 +15,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{Engine, Entry, Params, Role};
+use crate::nn::{Entry, Params, Role};
 use crate::{Error, Result};
 use device::OnDevice;
 use fused::Fused;
@@ -278,17 +278,18 @@ impl Optimizer {
         Ok(())
     }
 
-    /// [`Optimizer::step`] with the gradients of an engine's backward pass.
+    /// One step of one parameter, the one at this place in [`Params::entries`], if it is trained: for
+    /// an engine's backward pass, which hands over each gradient as soon as it is there.
     ///
     /// # Errors
-    /// Where a gradient does not fit its parameter.
-    pub fn step_engine(&mut self, engine: &Engine, lr: f64) -> Result<()> {
-        for slot in &mut self.slots {
-            let Some(grad) = engine.gradient(slot.entry) else { continue };
-            let step = slot.next(lr, self.weight_decay);
-            slot.update.step_by(&self.rule, step, &slot.var, grad)?;
-        }
-        Ok(())
+    /// Where the gradient does not fit its parameter.
+    pub fn step_one(&mut self, entry: usize, grad: &[f32], lr: f64) -> Result<()> {
+        let Ok(at) = self.slots.binary_search_by_key(&entry, |slot| slot.entry) else {
+            return Ok(());
+        };
+        let slot = &mut self.slots[at];
+        let step = slot.next(lr, self.weight_decay);
+        slot.update.step_by(&self.rule, step, &slot.var, grad)
     }
 
     /// All it remembers, by name: `PARAMETER.step` and, as PyTorch calls them,

@@ -93,6 +93,20 @@ pub fn googlenet(config: &Config, style: Style) -> Result<Layer> {
     Ok(sequential(layers))
 }
 
+/// The naive inception module (figure 2a): windows of 1x1, 3x3 and 5x5 and a 3x3 pooling side by side.
+/// Nothing narrows what they work on, and the pooling passes all channels on. Widths: input, #1x1,
+/// #3x3, #5x5.
+pub fn naive_inception(style: Style, widths: [usize; 4]) -> Layer {
+    let [inputs, one, three, five] = widths;
+    let unit = |outputs, kernel| style.conv_unit(inputs, outputs, kernel, 1);
+    branches([
+        ("branch1", unit(one, 1)),
+        ("branch2", unit(three, 3)),
+        ("branch3", unit(five, 5)),
+        ("branch4", max_pool(3, 1).padding(1).into()),
+    ])
+}
+
 /// An inception module (figure 2b). Widths as in Table 1: input, #1x1, #3x3 reduce, #3x3, #5x5
 /// reduce, #5x5, pool proj.
 pub fn inception(style: Style, widths: [usize; 7]) -> Layer {

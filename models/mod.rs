@@ -12,13 +12,19 @@
 //! ```
 
 pub mod alexnet;
+pub mod cifar_resnet;
 pub mod googlenet;
+pub mod inception_v3;
+pub mod inception_v4;
 pub mod lenet;
 pub mod resnet;
 pub mod simple;
+pub mod squeezenet;
 pub mod vgg;
+pub mod zfnet;
 
 use candle_core::{DType, Device};
+use serde::{Deserialize, Serialize};
 
 use crate::nn::{Init, Layer, Network, Shape};
 use crate::{Error, Result};
@@ -34,6 +40,26 @@ pub struct Config {
     pub aux: bool,
     /// Every dropout's probability in place of the architecture's own.
     pub dropout: Option<f64>,
+    /// How a ResNet begins; the other architectures do not look at it.
+    pub stem: Stem,
+}
+
+/// The first layers of a ResNet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stem {
+    /// 7x7 with stride 2 and 3x3 max pooling with stride 2: for pictures of 64 pixels and more.
+    #[default]
+    Paper,
+    /// 3x3 with stride 1 and no pooling: for small pictures, like CIFAR's 32x32.
+    Cifar,
+}
+
+impl Stem {
+    /// Whether this is [`Stem::Paper`], which goes without saying.
+    pub(crate) fn is_paper(&self) -> bool {
+        *self == Stem::Paper
+    }
 }
 
 impl Config {
@@ -82,6 +108,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     lenet::LENET5_RELU,
     simple::SIMPLE_CONV_NET,
     alexnet::ALEXNET_PAPER,
+    zfnet::ZFNET,
     alexnet::ALEXNET,
     vgg::VGG11,
     vgg::VGG11_BN,
@@ -93,11 +120,32 @@ pub const ARCHITECTURES: &[Architecture] = &[
     vgg::VGG19_BN,
     googlenet::GOOGLENET_PAPER,
     googlenet::GOOGLENET,
+    inception_v3::INCEPTION_V3,
     resnet::RESNET18,
     resnet::RESNET34,
     resnet::RESNET50,
     resnet::RESNET101,
     resnet::RESNET152,
+    cifar_resnet::OPTION_A[0],
+    cifar_resnet::OPTION_A[1],
+    cifar_resnet::OPTION_A[2],
+    cifar_resnet::OPTION_A[3],
+    cifar_resnet::OPTION_A[4],
+    cifar_resnet::OPTION_A[5],
+    cifar_resnet::OPTION_B[0],
+    cifar_resnet::OPTION_B[1],
+    cifar_resnet::OPTION_B[2],
+    cifar_resnet::OPTION_B[3],
+    cifar_resnet::OPTION_B[4],
+    cifar_resnet::OPTION_B[5],
+    cifar_resnet::PLAIN[0],
+    cifar_resnet::PLAIN[1],
+    cifar_resnet::PLAIN[2],
+    cifar_resnet::PLAIN[3],
+    cifar_resnet::PLAIN[4],
+    inception_v4::INCEPTION_V4,
+    squeezenet::SQUEEZENET1_0,
+    squeezenet::SQUEEZENET1_1,
 ];
 
 /// The architecture of this name.
@@ -114,7 +162,8 @@ pub fn find(name: &str) -> Result<&'static Architecture> {
 impl Architecture {
     /// The defaults of its paper.
     pub fn config(&self) -> Config {
-        Config { classes: self.classes, input: self.input, aux: true, dropout: None }
+        let (classes, input, stem) = (self.classes, self.input, Stem::Paper);
+        Config { classes, input, aux: true, dropout: None, stem }
     }
 
     /// Its tree for `config`, checked against the size of the input.
@@ -122,6 +171,10 @@ impl Architecture {
     /// # Errors
     /// [`Error::InputTooSmall`], with the smallest size it takes, where the input is too small.
     pub fn layers(&self, config: &Config) -> Result<Layer> {
+        if config.stem != Stem::Paper && !self.takes_stems() {
+            let message = format!("{} has no other stem: only ResNets for ImageNet do", self.name);
+            return Err(Error::Setting(message));
+        }
         if config.classes == 0 || config.channels() == 0 {
             let (classes, channels) = (config.classes, config.channels());
             let found = format!("{}: {classes} classes, {channels} channels", self.name);
@@ -137,6 +190,11 @@ impl Architecture {
                 _ => error,
             }
         })
+    }
+
+    /// Whether it is one of the ResNets that [`Stem`] is for.
+    pub fn takes_stems(&self) -> bool {
+        self.name.starts_with("resnet") && self.input == (3, 224, 224)
     }
 
     /// The tree, if every layer fits what reaches it.

@@ -1,7 +1,7 @@
 //! ResNet (He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", 2015), as in
 //! torchvision: a bottleneck's stride is in its 3x3 convolution ("v1.5").
 
-use super::{Architecture, Config};
+use super::{Architecture, Config, Stem};
 use crate::nn::{
     Conv2d, Distribution, Init, Layer, adaptive_avg_pool, batch_norm, conv, linear, max_pool,
     numbered, residual, sequential,
@@ -69,12 +69,18 @@ pub fn resnet(config: &Config, block: Block, blocks: [usize; 4]) -> Layer {
         ("layer3", stage(256, blocks[2], 2)), // N x 256 x 14 x 14
         ("layer4", stage(512, blocks[3], 2)), // N x 512 x 7 x 7
     ];
-    let stem = [
-        ("conv1", conv(config.channels(), 64, 7).stride(2).padding(3).no_bias().into()),
+    let first = match config.stem {
+        Stem::Paper => conv(config.channels(), 64, 7).stride(2).padding(3).no_bias(),
+        Stem::Cifar => conv3x3(config.channels(), 64, 1), // N x 64 x 32 x 32, of a 32x32 input
+    };
+    let mut stem = vec![
+        ("conv1", first.into()),
         ("bn1", batch_norm(64)), // N x 64 x 112 x 112
         ("relu", Layer::Relu),
-        ("maxpool", max_pool(3, 2).padding(1).into()), // N x 64 x 56 x 56
     ];
+    if config.stem == Stem::Paper {
+        stem.push(("maxpool", max_pool(3, 2).padding(1).into())); // N x 64 x 56 x 56
+    }
     let head = [
         ("avgpool", adaptive_avg_pool(1)),
         ("flatten", Layer::Flatten),
@@ -83,7 +89,8 @@ pub fn resnet(config: &Config, block: Block, blocks: [usize; 4]) -> Layer {
     sequential(stem.into_iter().chain(stages).chain(head))
 }
 
-fn conv3x3(inputs: usize, outputs: usize, stride: usize) -> Conv2d {
+/// 3x3 that keeps the size, but for its stride.
+pub(super) fn conv3x3(inputs: usize, outputs: usize, stride: usize) -> Conv2d {
     conv(inputs, outputs, 3).stride(stride).padding(1).no_bias()
 }
 

@@ -115,7 +115,7 @@
 //! let held_out = Loader::new(data.val.clone(), eval.clone(), settings.eval_loader())?;
 //!
 //! let params = network.layers().parameter_count();
-//! let model = ModelInfo { name: "my-net".into(), params, macs, weights: None };
+//! let model = ModelInfo { name: "my-net".into(), params, macs, weights: None, stem: Default::default() };
 //! let config = RunConfig::new(model, DataInfo::new(&data, train, eval), settings, "cpu".into());
 //! let job = Job {
 //!     network: &network,

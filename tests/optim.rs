@@ -4,7 +4,7 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::fill;
-use convzoo::models::{Config, Model};
+use convzoo::models::{Config, Model, Stem};
 use convzoo::nn::{Mode, Params};
 use convzoo::ops::{self, CrossEntropyParams};
 use convzoo::train::{LearningRate, Length, Optimizer, Rule, Schedule, Warmup};
@@ -14,7 +14,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// LeNet-5 with ReLU and the recorded fill as its weights.
 fn lenet(dtype: DType) -> Result<Model> {
-    let config = Config { classes: 10, input: (1, 28, 28), aux: false, dropout: None };
+    let config =
+        Config { classes: 10, input: (1, 28, 28), aux: false, dropout: None, stem: Stem::Paper };
     let model = Model::with_type("lenet5-relu", config, 0, dtype, &Device::Cpu)?;
     let entries = model.network.params().entries().iter();
     let specs: Vec<_> = entries.map(|e| (e.spec.name.clone(), e.spec.shape.clone())).collect();
@@ -131,7 +132,8 @@ fn learning_rates_are_pytorchs() {
 /// What decays, and what is remembered, of a network with batch norms and biases.
 #[test]
 fn decay_can_leave_norms_and_biases_alone() -> Result<()> {
-    let config = Config { classes: 2, input: (3, 32, 32), aux: false, dropout: None };
+    let config =
+        Config { classes: 2, input: (3, 32, 32), aux: false, dropout: None, stem: Stem::Paper };
     let model = Model::new("resnet18", config, 0, &Device::Cpu)?;
     let params = model.network.params();
     let before: Vec<Vec<f64>> =

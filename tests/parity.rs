@@ -7,15 +7,19 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use common::fill;
-use convzoo::models::{self, ARCHITECTURES, Config, Model};
-use convzoo::nn::{Mode, Role, Shape};
+use convzoo::models::googlenet::{self, Style};
+use convzoo::models::{self, ARCHITECTURES, Config, Model, Stem};
+use convzoo::nn::{Init, Layer, Mode, Network, Role, Shape};
 use convzoo::ops::{self, CrossEntropyParams};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The registry's name for a recorded architecture, where it is here.
 fn registered(recorded: &str) -> Option<&'static str> {
-    let name = if recorded == "lenet5" { "lenet5-relu" } else { recorded };
+    let name = match recorded {
+        "lenet5" => "lenet5-relu",
+        other => other,
+    };
     ARCHITECTURES.iter().map(|a| a.name).find(|&n| n == name)
 }
 
@@ -68,9 +72,121 @@ fn parameters_are_those_of_the_papers() -> Result<()> {
     Ok(())
 }
 
+/// The costs that the inception paper is about: what a 1x1 convolution before a large one saves.
+#[test]
+fn bottlenecks_make_an_inception_module_cheap() -> Result<()> {
+    let input = Shape::Map(256, 28, 28);
+    let naive = googlenet::naive_inception(Style::Paper, [256, 128, 192, 96]);
+    let reduced = googlenet::inception(Style::Paper, [256, 128, 64, 192, 64, 96, 64]);
+    let (naive, reduced) = (naive.trace(input)?, reduced.trace(input)?);
+    // The pooling of the naive one hands all 256 channels on.
+    assert_eq!(naive.output, Shape::Map(672, 28, 28));
+    assert_eq!(reduced.output, Shape::Map(480, 28, 28));
+    assert_eq!(naive.macs(), 28 * 28 * 256 * (128 + 9 * 192 + 25 * 96));
+    assert_eq!(naive.macs(), 854_196_224);
+    let narrow = 256 * (128 + 64 + 64 + 64) + 64 * (9 * 192 + 25 * 96);
+    assert_eq!(reduced.macs(), 28 * 28 * narrow);
+    assert_eq!(reduced.macs(), 271_351_808);
+    Ok(())
+}
+
+/// Multiply-adds of the nets that have no recorded file, by hand and from their papers.
+#[test]
+fn costs_are_those_of_the_papers() -> Result<()> {
+    let macs = |name: &str| -> Result<u64> {
+        let architecture = models::find(name)?;
+        let (c, h, w) = architecture.input;
+        Ok(architecture.layers(&architecture.config())?.trace(Shape::Map(c, h, w))?.macs())
+    };
+    let (stem, fc) = (27 * 16 * 32 * 32, 640);
+    let wide = 9 * 16 * 16 * 32 * 32; // a 3x3 convolution of any stage, but for the halving ones
+    assert_eq!(macs("resnet20")?, stem + fc + 6 * wide + 2 * (5 * wide + wide / 2));
+    assert_eq!(macs("plain56")?, macs("resnet56")?);
+    assert_eq!(macs("resnet56-b")?, macs("resnet56")? + 2 * (wide / 9 / 2));
+    assert_eq!(macs("inception_v4")?, 12_253_974_624);
+    Ok(())
+}
+
+/// A zero-padding shortcut gives every second pixel, with zeros around the channels.
+#[test]
+fn shortcuts_without_parameters_are_option_a() -> Result<()> {
+    let layer = Layer::PaddedIdentity { inputs: 2, outputs: 5, stride: 2 };
+    let network = Network::new(layer, &Init::PYTORCH, 0, DType::F32, &Device::Cpu)?;
+    let x = Tensor::arange(0f32, 18.0, &Device::Cpu)?.reshape((1, 2, 3, 3))?;
+    let y = network.logits(&x)?;
+    assert_eq!(y.dims(), [1, 5, 2, 2]);
+    let zeros = [0f32; 4];
+    let kept = [[0f32, 2.0, 6.0, 8.0], [9.0, 11.0, 15.0, 17.0]];
+    let expected = [zeros, kept[0], kept[1], zeros, zeros].concat();
+    assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, expected);
+    Ok(())
+}
+
+/// Logits that timm's model, and for CIFAR a PyTorch model of the paper, gave for the fill rule's
+/// weights and one picture of `noise`: in f64, their first three and their Euclidean norm.
+#[test]
+fn nets_without_a_recorded_file_agree_with_pytorch_too() -> Result<()> {
+    let recorded = [
+        (
+            "resnet20",
+            [0.23096923804990116, -0.5936831565507761, 0.18255766172971077],
+            1.7902029959087726,
+        ),
+        (
+            "resnet20-b",
+            [-0.34494726898348294, -1.032414682239986, 0.6307772133955022],
+            1.9158825600346983,
+        ),
+        (
+            "plain20",
+            [0.3814540176617102, -0.2923916943179936, -0.1792239251248529],
+            0.8631395995879524,
+        ),
+        (
+            "inception_v4",
+            [0.17298767605063803, 0.42728558816647605, 0.003672267348361513],
+            16.99685579251379,
+        ),
+    ];
+    for (name, first, norm) in recorded {
+        let architecture = models::find(name)?;
+        let (c, h, w) = architecture.input;
+        let config = Config { aux: false, ..architecture.config() };
+        let model = filled(name, name, config, DType::F64)?;
+        let x = fill::noise(&[1, c, h, w]).to_dtype(DType::F64)?;
+        let logits = common::values(&model.network.logits(&x)?);
+        let size = logits.iter().map(|v| v * v).sum::<f64>().sqrt();
+        assert!((size / norm - 1.0).abs() < 1e-10, "{name}: norm {size}, recorded {norm}");
+        for (ours, theirs) in logits.iter().zip(first) {
+            assert!((ours - theirs).abs() < 1e-10 * norm, "{name}: {ours}, recorded {theirs}");
+        }
+    }
+    Ok(())
+}
+
+/// `--stem cifar`: no pixel of a 32x32 picture is lost before the first stage.
+#[test]
+fn a_cifar_stem_keeps_small_pictures() -> Result<()> {
+    let resnet = models::find("resnet18")?;
+    let input = (3, 32, 32);
+    let config = Config { classes: 10, input, stem: Stem::Cifar, ..resnet.config() };
+    let layers = resnet.layers(&config)?;
+    assert_eq!(layers.parameter_count(), 11_173_962);
+    let trace = layers.trace(Shape::Map(3, 32, 32))?;
+    let first = trace.steps.iter().find(|step| step.path == "layer1.0.conv1").expect("a layer");
+    assert_eq!(first.input, Shape::Map(64, 32, 32));
+    assert_eq!(trace.macs(), 555_422_720);
+    let vgg = models::find("vgg11")?;
+    let error = vgg.layers(&Config { stem: Stem::Cifar, ..vgg.config() }).unwrap_err();
+    assert!(error.to_string().contains("vgg11"), "{error}");
+    Ok(())
+}
+
 #[test]
 fn a_state_dict_has_torchvisions_names_and_shapes() -> Result<()> {
-    for (arch, name, json) in recorded("arch") {
+    let recorded = recorded("arch");
+    assert!(recorded.is_empty() || recorded.len() == 19, "{} architectures", recorded.len());
+    for (arch, name, json) in recorded {
         let architecture = models::find(name)?;
         let layers = architecture.layers(&architecture.config())?;
         let ours: BTreeMap<String, Vec<usize>> =
@@ -109,10 +225,16 @@ fn first_wrong_stage(model: &Model, x: &Tensor, stages: &serde_json::Value) -> R
     Ok("none of the stages".to_owned())
 }
 
+/// The architectures of fewer than 30 million parameters; all of them, which takes minutes, with
+/// `CONVZOO_ALL=1 cargo test --test parity`.
 #[test]
 fn logits_are_pytorchs() -> Result<()> {
+    let all = std::env::var_os("CONVZOO_ALL").is_some();
     for (arch, name, json) in recorded("eval") {
         let architecture = models::find(name)?;
+        if !all && architecture.params >= 30_000_000 {
+            continue;
+        }
         let dims: Vec<usize> = json["input_shape"]
             .as_array()
             .expect("a shape")
@@ -125,12 +247,7 @@ fn logits_are_pytorchs() -> Result<()> {
             .expect("found above")
             .join(format!("fixtures/eval/{arch}.safetensors"));
         let expected = common::tensors(&file);
-        // f64 takes twice the time and memory; the small ones show what it can show.
-        let small = architecture.params < 30_000_000;
         for (dtype, tolerance) in [(DType::F32, 1e-5), (DType::F64, 1e-10)] {
-            if dtype == DType::F64 && !small {
-                continue;
-            }
             let model = filled(&arch, name, config.clone(), dtype)?;
             let inputs = [("noise", fill::noise(&dims)), ("blocks", fill::blocks(n, c, h, w))];
             for (input, x) in inputs {
@@ -159,7 +276,8 @@ fn a_training_step_is_pytorchs() -> Result<()> {
         let dims = list(&json["input_shape"]);
         let input = (dims[1], dims[2], dims[3]);
         let classes = number(&json["num_classes"]);
-        let config = Config { classes, input, aux: true, dropout: Some(0.0) };
+        let dropout = Some(0.0);
+        let config = Config { classes, input, dropout, ..models::find(name)?.config() };
         let model = filled(&arch, name, config, DType::F64)?;
         let x = candle_core::Var::from_tensor(&fill::noise(&dims).to_dtype(DType::F64)?)?;
         let labels: Vec<u32> = list(&json["labels"]).into_iter().map(|l| l as u32).collect();

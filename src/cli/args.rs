@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::models::Stem;
+
 /// Train one of the classic networks, or measure it.
 ///
 /// The defaults are chosen for the network and the data set, so that the bare command gives a good
@@ -82,6 +84,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
 
+    /// How a ResNet begins [default: paper, or what --weights has]
+    #[arg(long, value_enum)]
+    pub stem: Option<StemName>,
+
     /// Seed of weights, order, augmentation and dropout: same seed, same bits
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -126,6 +132,24 @@ pub enum BadFiles {
     Skip,
     /// Stop
     Fail,
+}
+
+/// `--stem`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StemName {
+    /// 7x7 with stride 2, then pooling
+    Paper,
+    /// 3x3 with stride 1 and no pooling, for pictures of 32x32 or so
+    Cifar,
+}
+
+impl From<StemName> for Stem {
+    fn from(name: StemName) -> Stem {
+        match name {
+            StemName::Paper => Stem::Paper,
+            StemName::Cifar => Stem::Cifar,
+        }
+    }
 }
 
 /// `--optimizer`

@@ -42,10 +42,10 @@ pub fn settings(
 }
 
 /// 96 for photographs, 64 for drawings, 32 for digits, or the next size the network takes; the nets
-/// made for digits keep their own.
+/// made for pictures of 32 pixels or fewer keep their own.
 fn image_size(architecture: &Architecture, kind: DataKind, channels: usize) -> usize {
     let own = architecture.input.1;
-    if is_small(architecture.name) {
+    if own <= 32 {
         return own;
     }
     let wanted: usize = match kind {
@@ -98,7 +98,8 @@ fn recipe(model: &str, kind: DataKind) -> TrainConfig {
 
 /// The networks with batch norm, which bear large rates.
 fn normalised(model: &str) -> bool {
-    model.ends_with("_bn") || model == "googlenet" || model.starts_with("resnet")
+    let prefixes = ["resnet", "plain", "inception"];
+    model.ends_with("_bn") || model == "googlenet" || prefixes.iter().any(|p| model.starts_with(p))
 }
 
 fn apply(args: &RunArgs, config: &mut TrainConfig) -> Result<()> {

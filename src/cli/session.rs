@@ -9,7 +9,7 @@ use super::args::{BadFiles, RunArgs};
 use super::progress::Voice;
 use super::recipe;
 use crate::data::{self, DataKind, DataRequest, Dataset, Loader, OnBad, Pipeline, Source};
-use crate::models::{self, Config, Model};
+use crate::models::{self, Config, Model, Stem};
 use crate::train::{DataInfo, ModelInfo, RunConfig, RunFolder, TrainConfig};
 use crate::weights::{self, WeightFile};
 
@@ -42,7 +42,11 @@ impl Session {
             },
             None => settings(name, args, &dataset, file.as_ref())?,
         };
-        let model = build(name, &dataset, &train, &device)?;
+        let stem = match &saved {
+            Some(saved) => saved.model.stem,
+            None => stem(args, file.as_ref()),
+        };
+        let model = build(name, &dataset, &train, stem, &device)?;
         let mut info = ModelInfo::new(&model)?;
         if let Some(file) = &file {
             take_over(file, &model, voice)?;
@@ -120,15 +124,23 @@ fn settings(
     Ok(recipe::settings(models::find(name)?, dataset.kind, channels, &args)?)
 }
 
+/// How a ResNet begins: as the flag says, or the weights.
+fn stem(args: &RunArgs, file: Option<&WeightFile>) -> Stem {
+    let of_file = file.and_then(|file| file.metadata.as_ref()).map(|metadata| metadata.stem);
+    args.stem.map(Stem::from).or(of_file).unwrap_or_default()
+}
+
 fn build(
     name: &str,
     dataset: &Dataset,
     train: &TrainConfig,
+    stem: Stem,
     device: &Device,
 ) -> crate::Result<Model> {
     let architecture = models::find(name)?;
     let input = (train.channels, train.image_size, train.image_size);
-    let config = Config { classes: dataset.classes.len(), input, ..architecture.config() };
+    let classes = dataset.classes.len();
+    let config = Config { classes, input, stem, ..architecture.config() };
     Model::new(name, config, train.seed, device)
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use serde::Serialize;
 
+use super::args::StemName;
 use super::{print_json, print_line, table, thousands};
 use crate::models;
 use crate::nn::{Shape, Step};
@@ -18,6 +19,9 @@ pub struct SummaryArgs {
     /// Outputs of the last layer [default: the paper's]
     #[arg(long)]
     classes: Option<usize>,
+    /// How a ResNet begins
+    #[arg(long, value_enum)]
+    stem: Option<StemName>,
     /// Show layers down to this depth only; 1 is the outermost
     #[arg(long)]
     depth: Option<usize>,
@@ -67,6 +71,7 @@ pub fn summary(args: SummaryArgs) -> anyhow::Result<()> {
     let architecture = models::find(&args.model)?;
     let mut config = architecture.config();
     config.input = args.input.unwrap_or(config.input);
+    config.stem = args.stem.map(Into::into).unwrap_or_default();
     config.classes = args.classes.unwrap_or(config.classes);
     let layers = architecture.layers(&config)?;
     let (c, h, w) = config.input;
@@ -77,13 +82,18 @@ pub fn summary(args: SummaryArgs) -> anyhow::Result<()> {
         // At the chosen depth a container stands for what is in it; above it, its layers do.
         step.depth > 0 && step.depth <= deepest && (!container || step.depth == deepest)
     });
+    // A residual block's body, or a group without a name, has its parent's path and comes before it.
+    let mut shown: Vec<_> = shown.collect();
+    shown.reverse();
+    shown.dedup_by(|inner, outer| inner.path == outer.path);
+    shown.reverse();
     let report = Report {
         model: args.model,
         input: format!("{c}x{h}x{w}"),
         params: models::inference_parameters(&layers),
         params_with_auxiliary_heads: layers.parameter_count(),
         macs: trace.macs(),
-        layers: shown.map(|step| Row::of(step, &trace.steps)).collect(),
+        layers: shown.iter().map(|step| Row::of(step, &trace.steps)).collect(),
     };
     if args.json { print_json(&report) } else { print_line(&text(&report)) }
 }

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::layer::join;
 use super::{Layer, Params};
-use crate::ops::{self, BatchNorm2dParams};
+use crate::ops::{self, AvgPool2dParams, BatchNorm2dParams};
 use crate::rng::Rng;
 use crate::{Error, Result};
 
@@ -78,6 +78,14 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The layer `name` below `path`; a group without a name is not shown to who watches.
+    fn child(&self, layer: &Layer, path: &str, name: &str, x: &Tensor) -> Result<Tensor> {
+        match name {
+            "" => self.untapped(layer, path, x),
+            name => self.layer(layer, &join(path, name), x),
+        }
+    }
+
     fn layer(&self, layer: &Layer, path: &str, x: &Tensor) -> Result<Tensor> {
         let y = self.untapped(layer, path, x).map_err(|error| match error {
             Error::Layer { .. } => error,
@@ -106,6 +114,12 @@ impl<'a> Pass<'a> {
             Layer::MaxPool2d(params) => ops::max_pool2d(x, params),
             Layer::AvgPool2d(params) => ops::avg_pool2d(x, params),
             Layer::AdaptiveAvgPool2d(size) => ops::adaptive_avg_pool2d(x, *size),
+            Layer::PaddedIdentity { inputs, outputs, stride } => {
+                // Windows of one pixel: what is between them is left out.
+                let kept = ops::avg_pool2d(x, &AvgPool2dParams::new(1, *stride))?;
+                let zeros = outputs - inputs;
+                Ok(kept.pad_with_zeros(1, zeros / 2, zeros - zeros / 2)?)
+            }
             Layer::Relu => ops::relu(x),
             Layer::Sigmoid => Ok(candle_nn::ops::sigmoid(x)?),
             Layer::Tanh => Ok(x.tanh()?),
@@ -118,7 +132,7 @@ impl<'a> Pass<'a> {
             Layer::Branches(layers) => {
                 let outputs = layers
                     .iter()
-                    .map(|(name, layer)| self.layer(layer, &join(path, name), x))
+                    .map(|(name, layer)| self.child(layer, path, name, x))
                     .collect::<Result<Vec<_>>>()?;
                 Ok(Tensor::cat(&outputs, 1)?)
             }
@@ -147,7 +161,6 @@ impl<'a> Pass<'a> {
         let mut x = x.clone();
         let mut at = 0;
         while let Some((name, layer)) = layers.get(at) {
-            let path = join(path, name);
             let last = at + 1 == layers.len();
             at += 1;
             x = match layer {
@@ -156,13 +169,14 @@ impl<'a> Pass<'a> {
                     at += usize::from(relu);
                     let shortcut = tail.filter(|_| last).map(|tail| &tail.shortcut);
                     let relu = relu || shortcut.is_some();
+                    let path = join(path, name);
                     let y = self.batch_norm(&path, &x, *eps, *momentum, shortcut, relu)?;
                     if shortcut.is_some() {
                         return Ok(y);
                     }
                     y
                 }
-                _ => self.layer(layer, &path, &x)?,
+                _ => self.child(layer, path, name, &x)?,
             };
         }
         match tail {

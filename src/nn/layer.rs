@@ -31,6 +31,16 @@ pub enum Layer {
     AvgPool2d(AvgPool2dParams),
     /// Average pooling to a given height and width.
     AdaptiveAvgPool2d(Pair),
+    /// The parameter-free shortcut of He et al. (2016), section 4.2, "option A": every `stride`-th
+    /// pixel, with channels of zeros before and after (one more after, where the number is odd).
+    PaddedIdentity {
+        /// Input channels.
+        inputs: usize,
+        /// Output channels, no fewer.
+        outputs: usize,
+        /// Rows, and columns, from one kept pixel to the next.
+        stride: usize,
+    },
     /// `max(x, 0)`
     Relu,
     /// `1 / (1 + e^-x)`
@@ -93,6 +103,18 @@ impl Conv2d {
     /// The same with zeros around the picture.
     pub fn padding(mut self, padding: usize) -> Self {
         self.params.padding = (padding, padding);
+        self
+    }
+
+    /// The same with a kernel that is not square.
+    pub fn rectangular(mut self, height: usize, width: usize) -> Self {
+        self.kernel = (height, width);
+        self
+    }
+
+    /// The same with as many zeros around as keep the size at stride 1, for odd kernels.
+    pub fn same(mut self) -> Self {
+        self.params.padding = (self.kernel.0 / 2, self.kernel.1 / 2);
         self
     }
 
@@ -200,7 +222,8 @@ pub fn numbered(layers: impl IntoIterator<Item = Layer>) -> Layer {
     Layer::Sequential(numbers.zip(layers).collect())
 }
 
-/// Named layers side by side, joined along the channels.
+/// Named layers side by side, joined along the channels. Here and in [`sequential`] a group of layers
+/// may have an empty name: the names of its layers then stand directly under the parent's.
 pub fn branches<S: Into<String>>(layers: impl IntoIterator<Item = (S, Layer)>) -> Layer {
     Layer::Branches(named(layers))
 }
@@ -223,9 +246,13 @@ fn named<S: Into<String>>(layers: impl IntoIterator<Item = (S, Layer)>) -> Vec<(
     layers.into_iter().map(|(name, layer)| (name.into(), layer)).collect()
 }
 
-/// `parent.name`, or `name` at the root.
+/// `parent.name`; `name` at the root, and `parent` for a group without a name.
 pub(crate) fn join(parent: &str, name: &str) -> String {
-    if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
+    match (parent, name) {
+        ("", name) => name.to_owned(),
+        (parent, "") => parent.to_owned(),
+        (parent, name) => format!("{parent}.{name}"),
+    }
 }
 
 impl Layer {
@@ -239,6 +266,7 @@ impl Layer {
             Layer::MaxPool2d(_) => "MaxPool2d",
             Layer::AvgPool2d(_) => "AvgPool2d",
             Layer::AdaptiveAvgPool2d(_) => "AdaptiveAvgPool2d",
+            Layer::PaddedIdentity { .. } => "PaddedIdentity",
             Layer::Relu => "Relu",
             Layer::Sigmoid => "Sigmoid",
             Layer::Tanh => "Tanh",
@@ -270,10 +298,7 @@ impl Layer {
     pub fn walk<'a>(&'a self, path: &str, visit: &mut impl FnMut(&str, &'a Layer)) {
         visit(path, self);
         for (name, child) in self.children() {
-            match name {
-                "" => child.walk(path, visit),
-                name => child.walk(&join(path, name), visit),
-            }
+            child.walk(&join(path, name), visit);
         }
     }
 }

@@ -182,6 +182,12 @@ impl Layer {
                 Shape::Flat(n) if n == *inputs => Ok(Shape::Flat(*outputs)),
                 _ => misfit(format!("it needs {inputs} features")),
             },
+            Layer::PaddedIdentity { inputs, outputs, stride } => match input {
+                Shape::Map(c, h, w) if c == *inputs && outputs >= inputs && *stride > 0 => {
+                    Ok(Shape::Map(*outputs, h.div_ceil(*stride), w.div_ceil(*stride)))
+                }
+                _ => misfit(format!("it needs {inputs} channels, and no more than {outputs}")),
+            },
             Layer::Flatten => Ok(Shape::Flat(input.len())),
             Layer::Conv2d(_)
             | Layer::MaxPool2d(_)
@@ -202,7 +208,8 @@ struct Position {
 
 impl Position {
     fn below(&self, name: &str) -> Self {
-        Position { path: join(&self.path, name), depth: self.depth + 1, ..self.clone() }
+        let depth = self.depth + usize::from(!name.is_empty());
+        Position { path: join(&self.path, name), depth, ..self.clone() }
     }
 
     fn in_layer(&self, error: Error) -> Error {

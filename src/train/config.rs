@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::optim::{Rule, check};
 use super::schedule::{LearningRate, Schedule, Warmup};
 use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Pipeline};
-use crate::models::Model;
+use crate::models::{Model, Stem};
 use crate::{Error, Result};
 
 /// The version of candle that convzoo is built with.
@@ -129,6 +129,9 @@ pub struct ModelInfo {
     pub macs: u64,
     /// The weight file it began with, where it was not fresh weights.
     pub weights: Option<String>,
+    /// How a ResNet begins.
+    #[serde(default, skip_serializing_if = "Stem::is_paper")]
+    pub stem: Stem,
 }
 
 impl ModelInfo {
@@ -138,7 +141,8 @@ impl ModelInfo {
     /// Never, for a model that was built: its input was checked.
     pub fn new(model: &Model) -> Result<Self> {
         let (name, macs) = (model.architecture.name.to_owned(), model.macs()?);
-        Ok(ModelInfo { name, params: model.parameter_count(), macs, weights: None })
+        let (params, stem) = (model.parameter_count(), model.config.stem);
+        Ok(ModelInfo { name, params, macs, weights: None, stem })
     }
 }
 

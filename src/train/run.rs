@@ -331,6 +331,7 @@ impl RunFolder {
         let size = config.train.image_size;
         let metadata = Metadata {
             architecture: config.model.name.clone(),
+            stem: config.model.stem,
             classes: config.data.classes.clone(),
             input: (config.train.channels, size, size),
             preprocessing: pipeline.map_err(|error| Error::file(&path, error))?,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::models::{Config, Model};
+use crate::models::{Config, Model, Stem};
 use crate::nn::{Layer, Network, Params};
 use crate::{Error, Result, files};
 
@@ -24,6 +24,9 @@ pub struct Metadata {
     pub classes: Vec<String>,
     /// Channels, height and width of the input.
     pub input: (usize, usize, usize),
+    /// How a ResNet begins.
+    #[serde(default, skip_serializing_if = "Stem::is_paper")]
+    pub stem: Stem,
     /// How a picture becomes an input: the evaluation pipeline.
     pub preprocessing: serde_json::Value,
     /// The data set trained on.
@@ -216,7 +219,8 @@ impl WeightFile {
     pub fn model(&self, device: &Device) -> Result<Model> {
         let metadata = self.metadata()?;
         let classes = metadata.classes.len();
-        let config = Config { classes, input: metadata.input, aux: false, dropout: None };
+        let (input, stem) = (metadata.input, metadata.stem);
+        let config = Config { classes, input, aux: false, dropout: None, stem };
         let model = Model::new(&metadata.architecture, config, 0, device)?;
         self.apply(&model.network)?;
         Ok(model)

@@ -119,6 +119,7 @@ impl Small {
             params: network.layers().parameter_count(),
             macs: 1,
             weights: None,
+            stem: Default::default(),
         };
         let data = DataInfo::new(&dataset, augment.clone(), plain.clone());
         Ok(Small {

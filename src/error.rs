@@ -65,6 +65,15 @@ pub enum Error {
         cause: String,
     },
 
+    /// Published weights that cannot be had or used.
+    #[error("weights {name}: {cause}")]
+    Weights {
+        /// What they are called.
+        name: String,
+        /// What is wrong, and what to do.
+        cause: String,
+    },
+
     /// A setting (flag, model name, number) that makes no sense.
     #[error("{0}")]
     Setting(String),
@@ -91,6 +100,11 @@ impl Error {
     /// A file's complaint; `cause` may be an `io::Error`.
     pub(crate) fn file(path: impl Into<PathBuf>, cause: impl std::fmt::Display) -> Self {
         Error::File { path: path.into(), cause: cause.to_string() }
+    }
+
+    /// A complaint about published weights.
+    pub(crate) fn weights(name: impl Into<String>, cause: impl std::fmt::Display) -> Self {
+        Error::Weights { name: name.into(), cause: cause.to_string() }
     }
 
     /// A data set's complaint.

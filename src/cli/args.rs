@@ -104,9 +104,18 @@ pub struct RunArgs {
     #[arg(long, default_value = "auto")]
     pub device: String,
 
-    /// Start from this safetensors file; a last layer of another size begins anew
-    #[arg(long, value_name = "FILE")]
-    pub weights: Option<PathBuf>,
+    /// Start from this safetensors or PyTorch file; a last layer of another size begins anew
+    /// (FILE, `pretrained`, `pretrained:TAG` or hf:ORG/REPO[/FILE])
+    #[arg(long, value_name = "WEIGHTS")]
+    pub weights: Option<String>,
+
+    /// Where torchvision's published files are to be had instead [default: $CONVZOO_MIRROR]
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+
+    /// Take over the tensors of --weights that fit, and leave the rest as it begins
+    #[arg(long, requires = "weights")]
+    pub partial: bool,
 
     /// Only measure: no training
     #[arg(long)]

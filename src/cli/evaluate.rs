@@ -1,6 +1,5 @@
 //! `convzoo eval --weights FILE`
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use candle_core::Device;
@@ -8,7 +7,7 @@ use clap::Args;
 
 use super::args::RunArgs;
 use super::run;
-use crate::weights;
+use crate::weights::{self, WeightSource};
 
 #[derive(Args)]
 pub struct EvalArgs {
@@ -20,16 +19,19 @@ pub struct EvalArgs {
 }
 
 pub fn eval(args: EvalArgs) -> anyhow::Result<ExitCode> {
-    let Some(path) = args.run.weights.clone() else {
+    let Some(weights) = args.run.weights.clone() else {
         anyhow::bail!("say which weights to measure with --weights FILE");
     };
     let model = match args.model {
         Some(model) => model,
-        None => architecture(path)?,
+        None => architecture(&weights, args.run.mirror.as_deref())?,
     };
     run::run(&model, RunArgs { eval: true, ..args.run })
 }
 
-fn architecture(path: PathBuf) -> crate::Result<String> {
-    Ok(weights::load(&path, &Device::Cpu)?.metadata()?.architecture.clone())
+/// The network that weights are for.
+fn architecture(weights: &str, mirror: Option<&str>) -> crate::Result<String> {
+    let path = WeightSource::parse(weights)?.fetch(None, mirror)?;
+    let file = weights::load(&path, &Device::Cpu)?.described(None)?;
+    Ok(file.metadata()?.architecture.clone())
 }

@@ -11,6 +11,7 @@ mod recipe;
 mod run;
 mod session;
 mod summary;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ enum Command {
     Summary(summary::SummaryArgs),
     /// List the networks
     List(list::ListArgs),
+    /// Look into weight files, and convert them
+    Weights(weights::WeightsArgs),
     /// Train several networks under one budget and print one table
     Compare(compare::CompareArgs),
     /// Measure ops, networks and the machine
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::predict(args).map(done),
         Command::Summary(args) => summary::summary(args).map(done),
         Command::List(args) => list::list(args).map(done),
+        Command::Weights(args) => weights::weights(args).map(done),
         Command::Compare(args) => compare::compare(args),
         Command::Bench(args) => bench::bench(args).map(done),
     })

@@ -1,29 +1,45 @@
 //! `convzoo predict IMAGE...`
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
 
 use anyhow::{Context, bail};
 use candle_core::{D, Device, Tensor};
 use clap::Args;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{print_json, print_line};
 use crate::data::{Limits, Pipeline, decode_file};
 use crate::models::Model;
 use crate::rng::Rng;
-use crate::{Error, weights};
+use crate::weights::{self, WeightSource};
+use crate::{Error, Result};
 
 #[derive(Args)]
 pub struct PredictArgs {
     /// Pictures, or folders of pictures
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// A safetensors file that convzoo has written, as in RUN/best.safetensors
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
+    /// A weight file (RUN/best.safetensors, or any that fits), `pretrained`, or hf:ORG/REPO[/FILE]
+    #[arg(long, value_name = "WEIGHTS")]
+    weights: String,
+    /// The network [default: what the weight file says, or the one it fits]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Where torchvision's published files are to be had instead [default: $CONVZOO_MIRROR]
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
     /// How many classes to show for each picture
     #[arg(long, value_name = "K", default_value_t = 5)]
     top: usize,
+    /// Pictures that go through the network at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    batch_size: u16,
+    /// Print CSV, a line a class
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -41,6 +57,9 @@ struct Guess {
     probability: f32,
 }
 
+/// A picture's place, and what the network is to see of it.
+type Input = (PathBuf, Result<Vec<f32>>);
+
 /// A model and all it needs to look at a file.
 struct Predictor {
     model: Model,
@@ -49,19 +68,29 @@ struct Predictor {
 }
 
 pub fn predict(args: PredictArgs) -> anyhow::Result<()> {
-    let predictor = Predictor::load(&args.weights)?;
+    let predictor = Predictor::load(&args)?;
+    let files = all_files(&args.images)?;
     let mut predictions = Vec::new();
     let mut failed = 0;
-    for image in all_files(&args.images)? {
-        match predictor.predict(&image, args.top) {
-            Ok(prediction) if args.json => predictions.push(prediction),
-            Ok(prediction) => print_line(&line(&prediction))?,
-            Err(error) => {
-                failed += 1;
-                eprintln!("error: {error}");
-            }
-        }
+    if args.csv {
+        print_line("image,rank,class,probability")?;
     }
+    thread::scope(|scope| {
+        // While the network looks at one batch, the next is decoded.
+        let (send, batches) = sync_channel(1);
+        let (files, pipeline) = (&files, &predictor.pipeline);
+        scope.spawn(move || {
+            for chunk in files.chunks(args.batch_size.into()) {
+                let inputs = chunk.par_iter().map(|path| (path.clone(), input(pipeline, path)));
+                if send.send(inputs.collect()).is_err() {
+                    return; // nobody listens any more
+                }
+            }
+        });
+        let done = |prediction| show(prediction, &args, &mut predictions);
+        failed = predictor.run(&batches, args.top, done)?;
+        anyhow::Ok(())
+    })?;
     if args.json {
         print_json(&predictions)?;
     }
@@ -72,31 +101,87 @@ pub fn predict(args: PredictArgs) -> anyhow::Result<()> {
     }
 }
 
+fn show(
+    prediction: Prediction,
+    args: &PredictArgs,
+    kept: &mut Vec<Prediction>,
+) -> anyhow::Result<()> {
+    if args.json {
+        kept.push(prediction);
+        return Ok(());
+    }
+    print_line(&if args.csv { csv(&prediction) } else { line(&prediction) })
+}
+
+/// What the network is to see of the picture in a file.
+fn input(pipeline: &Pipeline, path: &Path) -> Result<Vec<f32>> {
+    let picture = decode_file(path, Limits::default())?;
+    let mut input = vec![0f32; pipeline.output().iter().product()];
+    // An evaluation pipeline draws nothing; the generator is never asked.
+    pipeline.apply(&picture, &mut Rng::new(0), &mut input)?;
+    Ok(input)
+}
+
 impl Predictor {
-    fn load(path: &Path) -> anyhow::Result<Self> {
-        let file = weights::load(path, &Device::Cpu)?;
+    fn load(args: &PredictArgs) -> anyhow::Result<Self> {
+        let source = WeightSource::parse(&args.weights)?;
+        let path = source.fetch(args.model.as_deref(), args.mirror.as_deref())?;
+        let file = weights::load(&path, &Device::Cpu)?.described(args.model.as_deref())?;
         let metadata = file.metadata()?.clone();
         let pipeline = serde_json::from_value(metadata.preprocessing)
             .with_context(|| format!("{}: its preprocessing is unknown here", path.display()))?;
         Ok(Predictor { model: file.model(&Device::Cpu)?, classes: metadata.classes, pipeline })
     }
 
-    fn predict(&self, image: &Path, top: usize) -> crate::Result<Prediction> {
-        let picture = decode_file(image, Limits::default())?;
-        let shape = self.pipeline.output();
-        let mut input = vec![0f32; shape.iter().product()];
-        // An evaluation pipeline draws nothing; the generator is never asked.
-        self.pipeline.apply(&picture, &mut Rng::new(0), &mut input)?;
-        let x = Tensor::from_vec(input, &shape[..], &Device::Cpu)?.unsqueeze(0)?;
+    /// Predicts batch by batch; gives the number of pictures that could not be read.
+    fn run(
+        &self,
+        batches: &Receiver<Vec<Input>>,
+        top: usize,
+        mut done: impl FnMut(Prediction) -> anyhow::Result<()>,
+    ) -> anyhow::Result<usize> {
+        let mut failed = 0;
+        for batch in batches {
+            let (mut paths, mut pixels) = (Vec::new(), Vec::new());
+            for (path, input) in batch {
+                match input {
+                    Ok(input) => {
+                        paths.push(path);
+                        pixels.extend(input);
+                    }
+                    Err(error) => {
+                        failed += 1;
+                        eprintln!("error: {error}");
+                    }
+                }
+            }
+            for prediction in self.predict(paths, pixels, top)? {
+                done(prediction)?;
+            }
+        }
+        Ok(failed)
+    }
+
+    fn predict(
+        &self,
+        paths: Vec<PathBuf>,
+        pixels: Vec<f32>,
+        top: usize,
+    ) -> Result<Vec<Prediction>> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let [c, h, w] = self.pipeline.output();
+        let x = Tensor::from_vec(pixels, (paths.len(), c, h, w), &Device::Cpu)?;
         let logits = self.model.network.logits(&x)?;
-        let probabilities: Vec<f32> =
-            candle_nn::ops::softmax(&logits, D::Minus1)?.squeeze(0)?.to_vec1()?;
-        let mut order: Vec<usize> = (0..probabilities.len()).collect();
-        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        let guess =
-            |&i: &usize| Guess { class: self.classes[i].clone(), probability: probabilities[i] };
-        let top = order.iter().take(top).map(guess).collect();
-        Ok(Prediction { image: image.to_owned(), top })
+        let rows: Vec<Vec<f32>> = candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2()?;
+        let predictions = paths.into_iter().zip(rows).map(|(image, row)| {
+            let mut order: Vec<usize> = (0..row.len()).collect();
+            order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+            let guess = |&i: &usize| Guess { class: self.classes[i].clone(), probability: row[i] };
+            Prediction { image, top: order.iter().take(top).map(guess).collect() }
+        });
+        Ok(predictions.collect())
     }
 }
 
@@ -107,8 +192,25 @@ fn line(prediction: &Prediction) -> String {
     format!("{}: {}", prediction.image.display(), guesses.join(", "))
 }
 
+/// `cat.jpg,1,cat,0.982` and so on.
+fn csv(prediction: &Prediction) -> String {
+    let image = quoted(&prediction.image.to_string_lossy());
+    let row = |(i, guess): (usize, &Guess)| {
+        format!("{image},{},{},{}", i + 1, quoted(&guess.class), guess.probability)
+    };
+    prediction.top.iter().enumerate().map(row).collect::<Vec<_>>().join("\n")
+}
+
+/// A cell of CSV.
+fn quoted(cell: &str) -> String {
+    match cell.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell.to_owned(),
+    }
+}
+
 /// The files named, and those in the folders named, sorted within each.
-fn all_files(paths: &[PathBuf]) -> crate::Result<Vec<PathBuf>> {
+fn all_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {

@@ -11,7 +11,7 @@ use super::recipe;
 use crate::data::{self, DataKind, DataRequest, Dataset, Loader, OnBad, Pipeline, Source};
 use crate::models::{self, Config, Model, Stem};
 use crate::train::{DataInfo, ModelInfo, RunConfig, RunFolder, TrainConfig};
-use crate::weights::{self, WeightFile};
+use crate::weights::{self, WeightFile, WeightSource};
 
 /// A model, its pictures and its settings.
 pub struct Session {
@@ -31,7 +31,8 @@ impl Session {
         }
         use_threads(args.threads)?;
         let device = device(&args.device)?;
-        let file = args.weights.as_ref().map(|path| weights::load(path, &device)).transpose()?;
+        let file = args.weights.as_ref().map(|weights| open_weights(name, weights, args, &device));
+        let file = file.transpose()?;
         let dataset = data::open(&request(name, args, saved.as_ref()))?;
         dataset.notes.iter().for_each(|note| voice.say(note));
         let train = match &saved {
@@ -49,12 +50,15 @@ impl Session {
         let model = build(name, &dataset, &train, stem, &device)?;
         let mut info = ModelInfo::new(&model)?;
         if let Some(file) = &file {
-            take_over(file, &model, voice)?;
+            take_over(file, &model, args, voice)?;
             info.weights = Some(file.path.display().to_string());
         } else if let Some(saved) = &saved {
             info.weights = saved.model.weights.clone();
         }
-        let pipelines = pipelines(name, &dataset, &train)?;
+        let pipelines = match &saved {
+            Some(saved) => (saved.data.train_pipeline.clone(), saved.data.eval_pipeline.clone()),
+            None => pipelines(name, &dataset, &train, file.as_ref(), args)?,
+        };
         let mut data = DataInfo::new(&dataset, pipelines.0, pipelines.1);
         data.request = Some(request(name, args, saved.as_ref()));
         let config = RunConfig::new(info, data, train, device_name(&device));
@@ -144,13 +148,31 @@ fn build(
     Model::new(name, config, train.seed, device)
 }
 
+/// The weights that are asked for, fetched if need be.
+fn open_weights(
+    name: &str,
+    weights: &str,
+    args: &RunArgs,
+    device: &Device,
+) -> crate::Result<WeightFile> {
+    let path = WeightSource::parse(weights)?.fetch(Some(name), args.mirror.as_deref())?;
+    weights::load(&path, device)
+}
+
 /// Weights from a file, and what is to be said about them.
-fn take_over(file: &WeightFile, model: &Model, voice: Voice) -> crate::Result<()> {
-    let applied = file.apply(&model.network)?;
+fn take_over(file: &WeightFile, model: &Model, args: &RunArgs, voice: Voice) -> anyhow::Result<()> {
+    let applied = match args.partial {
+        true => file.apply_partial(&model.network)?,
+        false => file.apply(&model.network)?,
+    };
+    applied.left_out.iter().for_each(|what| voice.say(&format!("weights: {what}")));
     let path = file.path.display();
     voice.say(&format!("weights: {} tensors from {path}", applied.loaded));
     if !applied.replaced.is_empty() {
         let layers = applied.replaced.join(", ");
+        if args.eval {
+            bail!("{path}: {layers} is for another number of classes than these pictures have");
+        }
         voice.say(&format!("weights: {layers} had another size there and begins anew"));
     }
     if !applied.auxiliary.is_empty() {
@@ -165,12 +187,22 @@ fn pipelines(
     name: &str,
     dataset: &Dataset,
     train: &TrainConfig,
+    file: Option<&WeightFile>,
+    args: &RunArgs,
 ) -> crate::Result<(Pipeline, Pipeline)> {
     let mut pipeline = dataset.train_pipeline(train.image_size, train.channels)?;
     if dataset.kind == DataKind::Digits && recipe::shifts_digits(name) {
         pipeline = pipeline.with_shift(2)?;
     }
-    Ok((pipeline, dataset.eval_pipeline(train.image_size, train.channels)?))
+    let eval = dataset.eval_pipeline(train.image_size, train.channels)?;
+    let of_file = file.and_then(|file| file.metadata.as_ref());
+    let of_file = of_file.and_then(|m| serde_json::from_value(m.preprocessing.clone()).ok());
+    let Some(of_file): Option<Pipeline> = of_file else { return Ok((pipeline, eval)) };
+    // Weights want numbers like those that made them.
+    match of_file.output() == eval.output() && args.eval {
+        true => Ok((pipeline, of_file)),
+        false => Ok((pipeline.normalised_like(&of_file)?, eval.normalised_like(&of_file)?)),
+    }
 }
 
 /// Makes rayon's pool of this many threads.

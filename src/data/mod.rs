@@ -25,6 +25,7 @@ mod decode;
 pub mod drawn;
 mod folder;
 pub mod hub;
+pub mod imagenet;
 mod loader;
 mod mnist;
 mod open;

@@ -486,6 +486,19 @@ impl Pipeline {
         Pipeline::new(steps)
     }
 
+    /// The same pipeline with the mean and deviation of `other`, where that has as many channels.
+    ///
+    /// # Errors
+    /// Never: both were checked.
+    pub fn normalised_like(self, other: &Pipeline) -> Result<Self> {
+        let mut steps = self.steps;
+        if let (true, Some(last)) = (self.channels == other.channels, other.steps.last()) {
+            steps.pop();
+            steps.push(last.clone());
+        }
+        Pipeline::new(steps)
+    }
+
     /// The steps, in order.
     pub fn steps(&self) -> &[Step] {
         &self.steps

@@ -1,15 +1,37 @@
-//! Weight files: safetensors with torchvision's names, and with what is needed to predict beside
-//! the tensors.
+//! Weight files: safetensors and PyTorch's own, in; safetensors with torchvision's names, and with
+//! what is needed to predict beside the tensors, out.
+//!
+//! A file is known by its content, not by its name. Reading one runs no code of it and takes no more
+//! memory than its size justifies.
 
+mod apply;
+mod fit;
+mod mapped;
+mod names;
+mod pickle;
+mod pth;
+mod published;
+mod source;
+mod zip;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use ::safetensors::{Dtype, SafeTensors};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::models::{Config, Model, Stem};
-use crate::nn::{Layer, Network, Params};
+use crate::nn::Params;
 use crate::{Error, Result, files};
+use mapped::Mapped;
+
+pub use apply::Applied;
+pub use fit::{Fit, fits};
+pub use names::torchvision;
+pub use published::{PUBLISHED, Published, TORCHVISION, published};
+pub use source::{WeightSource, fetch_from_hub, fetch_published};
 
 /// The one key in a safetensors header that holds our [`Metadata`] as JSON. One key, because several
 /// would be written in random order and the same weights would give different files.
@@ -20,13 +42,13 @@ const KEY: &str = "convzoo";
 pub struct Metadata {
     /// The architecture's name in the registry.
     pub architecture: String,
+    /// How a ResNet begins.
+    #[serde(default, skip_serializing_if = "Stem::is_paper")]
+    pub stem: Stem,
     /// Names of the classes, in the order of the logits.
     pub classes: Vec<String>,
     /// Channels, height and width of the input.
     pub input: (usize, usize, usize),
-    /// How a ResNet begins.
-    #[serde(default, skip_serializing_if = "Stem::is_paper")]
-    pub stem: Stem,
     /// How a picture becomes an input: the evaluation pipeline.
     pub preprocessing: serde_json::Value,
     /// The data set trained on.
@@ -38,26 +60,31 @@ pub struct Metadata {
     pub val_top1: Option<f64>,
 }
 
+/// The formats that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// A header in JSON, then raw numbers.
+    Safetensors,
+    /// What `torch.save` writes.
+    PytorchZip,
+    /// What `torch.save` wrote before PyTorch 1.6.
+    PytorchLegacy,
+}
+
 /// The tensors of a file, and what it says about itself.
 #[derive(Clone, Debug)]
 pub struct WeightFile {
     /// Where it came from.
     pub path: PathBuf,
+    /// What kind of file it is.
+    pub format: Format,
     /// Missing in files that other programs wrote.
     pub metadata: Option<Metadata>,
-    /// By name.
+    /// What a safetensors header says besides, in files that other programs wrote.
+    pub notes: BTreeMap<String, String>,
+    /// By the names they have in the file.
     pub tensors: BTreeMap<String, Tensor>,
-}
-
-/// What [`WeightFile::apply`] did, for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Tensors taken over.
-    pub loaded: usize,
-    /// Layers whose last layer has another size and so begins anew.
-    pub replaced: Vec<String>,
-    /// Auxiliary heads that one side has and the other has not.
-    pub auxiliary: Vec<String>,
 }
 
 /// Writes all tensors of a network and `metadata` to a safetensors file, whole or not at all.
@@ -65,150 +92,140 @@ pub struct Applied {
 /// # Errors
 /// Names the file that could not be written.
 pub fn save(path: &Path, params: &Params, metadata: &Metadata) -> Result<()> {
-    let json = serde_json::to_string(metadata).map_err(|error| Error::file(path, error))?;
-    let header = HashMap::from([(KEY.to_owned(), json)]);
-    let tensors = params
-        .entries()
-        .iter()
+    let entries = params.entries().iter();
+    let tensors = entries
         .map(|e| Ok((e.spec.name.as_str(), e.var.as_detached_tensor().to_device(&Device::Cpu)?)))
         .collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(tensors.iter().map(|(name, t)| (name, t)), Some(header))
-        .map_err(|error| Error::file(path, error))?;
+    write(path, tensors.iter().map(|(name, tensor)| (*name, tensor)), Some(metadata))
+}
+
+/// Writes tensors on the CPU, and `metadata` where there is any, to a safetensors file, whole or not
+/// at all.
+///
+/// # Errors
+/// Names the file that could not be written.
+pub fn write<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    metadata: Option<&Metadata>,
+) -> Result<()> {
+    let json = metadata.map(serde_json::to_string).transpose();
+    let json = json.map_err(|error| Error::file(path, error))?;
+    let header = json.map(|json| HashMap::from([(KEY.to_owned(), json)]));
+    let bytes =
+        ::safetensors::serialize(tensors, header).map_err(|error| Error::file(path, error))?;
     files::write_bytes(path, &bytes)
 }
 
-/// Reads a safetensors file onto `device`.
+/// Reads a safetensors file, or one that `torch.save` has written, onto `device`.
 ///
 /// # Errors
 /// Names the file, and what is wrong with it.
 pub fn load(path: &Path, device: &Device) -> Result<WeightFile> {
-    let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
-    let broken = |error: &dyn std::fmt::Display| {
-        Error::file(path, format!("is no safetensors file that can be read: {error}"))
+    let bytes = Mapped::open(path)?;
+    let mut file = parse(path, &bytes)?;
+    if !device.is_cpu() {
+        for tensor in file.tensors.values_mut() {
+            *tensor = tensor.to_device(device)?;
+        }
+    }
+    Ok(file)
+}
+
+/// [`load`] from bytes, onto the CPU; `path` is only a name for messages.
+///
+/// # Errors
+/// Names the file, and what is wrong with it.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<WeightFile> {
+    let pytorch = |format, tensors: pickle::Outcome<_>| {
+        let refused =
+            |cause| Error::file(path, format!("cannot be read as PyTorch weights: {cause}"));
+        let tensors = tensors.map_err(refused)?;
+        let (path, notes) = (path.to_owned(), BTreeMap::new());
+        Ok(WeightFile { path, format, metadata: None, notes, tensors })
     };
-    let (_, header) =
-        safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
-    let json = header.metadata().as_ref().and_then(|map| map.get(KEY));
-    let metadata = json
-        .map(|json| serde_json::from_str(json))
-        .transpose()
+    if pth::is_zip(bytes) {
+        return pytorch(Format::PytorchZip, pth::read_zip(bytes));
+    }
+    if pth::is_pickle(bytes) {
+        return pytorch(Format::PytorchLegacy, pth::read_legacy(bytes));
+    }
+    safetensors_file(path, bytes)
+}
+
+fn safetensors_file(path: &Path, bytes: &[u8]) -> Result<WeightFile> {
+    let broken = |error: &dyn std::fmt::Display| {
+        Error::file(
+            path,
+            format!("is no safetensors file that can be read: {error}{}", hint(bytes)),
+        )
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| broken(&error))?;
+    let mut notes: BTreeMap<_, _> =
+        header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let metadata = notes.remove(KEY).map(|json| serde_json::from_str(&json)).transpose();
+    let metadata = metadata
         .map_err(|error| Error::file(path, format!("its metadata cannot be read: {error}")))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device)
-        .map_err(|error| broken(&error))?
-        .into_iter()
-        .collect();
-    Ok(WeightFile { path: path.to_owned(), metadata, tensors })
+    let parsed = SafeTensors::deserialize(bytes).map_err(|error| broken(&error))?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in parsed.iter() {
+        let dtype = dtype(view.dtype()).ok_or_else(|| {
+            Error::file(path, format!("tensor {name} is of type {:?}, unknown here", view.dtype()))
+        })?;
+        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
+        tensors.insert(name.to_owned(), tensor);
+    }
+    let (path, format) = (path.to_owned(), Format::Safetensors);
+    Ok(WeightFile { path, format, metadata, notes, tensors })
+}
+
+fn dtype(dtype: Dtype) -> Option<DType> {
+    Some(match dtype {
+        Dtype::BOOL | Dtype::U8 => DType::U8,
+        Dtype::U32 => DType::U32,
+        Dtype::I16 => DType::I16,
+        Dtype::I32 => DType::I32,
+        Dtype::I64 => DType::I64,
+        Dtype::BF16 => DType::BF16,
+        Dtype::F16 => DType::F16,
+        Dtype::F32 => DType::F32,
+        Dtype::F64 => DType::F64,
+        _ => return None,
+    })
+}
+
+/// What a file may be that is no weight file.
+fn hint(bytes: &[u8]) -> &'static str {
+    if bytes.starts_with(b"version https://git-lfs") {
+        "; it is a Git LFS pointer, fetch the file itself"
+    } else if bytes.starts_with(b"<") {
+        "; it is a web page, as a failed download leaves it"
+    } else {
+        ""
+    }
 }
 
 impl WeightFile {
-    /// Takes the file's values over into a network of the same architecture.
-    ///
-    /// A last layer of another size keeps its fresh weights, and auxiliary heads may be missing on
-    /// either side; both are reported. Anything else that does not fit is an error, and then nothing
-    /// has changed.
+    /// The tensors under torchvision's names: see [`torchvision`].
     ///
     /// # Errors
-    /// One message that lists missing, unexpected and wrongly shaped tensors.
-    pub fn apply(&self, network: &Network) -> Result<Applied> {
-        let heads = Heads::of(network.layers());
-        let mut applied = Applied::default();
-        let mut wrong = Vec::new();
-        let mut fitting = Vec::new();
-        for entry in network.params().entries() {
-            let (name, shape) = (entry.spec.name.as_str(), &entry.spec.shape);
-            match self.tensors.get(name) {
-                Some(tensor) if tensor.dims() == shape => fitting.push((name, tensor)),
-                Some(_) if heads.last.iter().any(|layer| inside(layer, name)) => {
-                    note(&mut applied.replaced, parent(name));
-                }
-                Some(tensor) => {
-                    wrong.push(format!("{name} is {:?}, needed {shape:?}", tensor.dims()));
-                }
-                None => match heads.auxiliary.iter().find(|head| inside(head, name)) {
-                    Some(head) => note(&mut applied.auxiliary, head),
-                    None if name.ends_with("num_batches_tracked") => {} // not in old files
-                    None => wrong.push(format!("{name} is missing")),
-                },
-            }
+    /// Where two tensors would have one name.
+    pub fn torchvision(&self) -> Result<Cow<'_, BTreeMap<String, Tensor>>> {
+        match self.metadata {
+            Some(_) => Ok(Cow::Borrowed(&self.tensors)),
+            None => Ok(Cow::Owned(torchvision(&self.tensors)?)),
         }
-        for name in self.tensors.keys().filter(|name| network.params().get(name).is_err()) {
-            match name.split('.').next() {
-                Some(head) if head.starts_with("aux") => note(&mut applied.auxiliary, head),
-                _ => wrong.push(format!("{name} is unexpected")),
-            }
-        }
-        if !wrong.is_empty() {
-            return Err(Error::file(&self.path, summary(&wrong)));
-        }
-        applied.loaded = fitting.len();
-        network.params().set(fitting)?;
-        Ok(applied)
     }
-}
 
-/// The layers that depend on the number of classes.
-struct Heads {
-    /// Full names of the last linear layers, of the net and of its auxiliary heads.
-    last: Vec<String>,
-    /// Full names of the auxiliary heads.
-    auxiliary: Vec<String>,
-}
-
-impl Heads {
-    fn of(layers: &Layer) -> Self {
-        let mut heads = Heads { last: Vec::new(), auxiliary: Vec::new() };
-        let mut linear = Vec::new();
-        layers.walk("", &mut |path, layer| match layer {
-            Layer::Linear { .. } => linear.push(path.to_owned()),
-            Layer::AuxHead { .. } => heads.auxiliary.push(path.to_owned()),
-            _ => {}
-        });
-        let last_in = |head: Option<&String>| {
-            let belongs = |path: &&String| match head {
-                Some(head) => inside(head, path),
-                None => !heads.auxiliary.iter().any(|head| inside(head, path)),
-            };
-            linear.iter().rfind(belongs).cloned()
-        };
-        heads.last = heads.auxiliary.iter().filter_map(|head| last_in(Some(head))).collect();
-        heads.last.extend(last_in(None));
-        heads
-    }
-}
-
-/// Whether `name` lies below `layer` in the tree.
-fn inside(layer: &str, name: &str) -> bool {
-    name.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'))
-}
-
-/// `fc` of `fc.weight`.
-fn parent(name: &str) -> &str {
-    name.rsplit_once('.').map_or(name, |(parent, _)| parent)
-}
-
-fn note(names: &mut Vec<String>, name: &str) {
-    if !names.iter().any(|known| known == name) {
-        names.push(name.to_owned());
-    }
-}
-
-/// The first few complaints, and how many more there are.
-fn summary(wrong: &[String]) -> String {
-    const SHOWN: usize = 8;
-    let shown = wrong[..wrong.len().min(SHOWN)].join("; ");
-    let more = wrong.len().saturating_sub(SHOWN);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    format!("does not fit this architecture: {shown}{more}")
-}
-
-impl WeightFile {
     /// What the file says about itself.
     ///
     /// # Errors
     /// Where it says nothing: another program wrote it.
     pub fn metadata(&self) -> Result<&Metadata> {
         self.metadata.as_ref().ok_or_else(|| {
-            Error::file(&self.path, "does not say which architecture it is for; convzoo's files do")
+            let cause = "does not say which architecture it is for; convzoo's files do, and \
+                         --model NAME says it for others";
+            Error::file(&self.path, cause)
         })
     }
 

@@ -4,6 +4,7 @@
 
 pub mod fill;
 pub mod run;
+pub mod server;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

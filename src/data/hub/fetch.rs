@@ -11,7 +11,7 @@ use super::Hub;
 use super::list::{RemoteFile, wait};
 use super::lock::{Lock, beside, create_parent};
 use super::progress::Progress;
-use super::request::{Answer, Failure, cut_off, host};
+use super::request::{Answer, Failure, Subject, cut_off, host};
 use crate::error::{Error, Result};
 use crate::files::sync_folder;
 
@@ -23,11 +23,14 @@ struct Transfer<'a> {
     hub: &'a Hub,
     agent: Agent,
     url: String,
-    repo: &'a str,
-    file: &'a RemoteFile,
+    subject: Subject<'a>,
+    /// The file's name, for people.
+    name: &'a str,
     part: &'a Path,
     progress: Progress,
-    /// What the bytes must hash to, once the hub has said.
+    /// How many bytes there are, once somebody has said.
+    size: Option<u64>,
+    /// What their hash must begin with, once somebody has said.
     sha256: Option<String>,
 }
 
@@ -41,26 +44,59 @@ impl Hub {
     /// The hub cannot be reached or refuses; the connection breaks too often; the bytes are wrong,
     /// which deletes them; the disk is full, which keeps them for another time.
     pub fn fetch(&self, repo: &str, file: &RemoteFile, target: &Path) -> Result<()> {
-        if is_there(target, file) {
+        let url = format!("{}/datasets/{repo}/resolve/main/{}", self.endpoint, encoded(&file.path));
+        let (size, sha256) = (Some(file.size), file.sha256.as_deref());
+        self.fetch_to(target, Subject::Dataset(repo), &file.path, url, size, sha256)
+    }
+
+    /// [`Hub::fetch`] for a file of the model `repo`.
+    ///
+    /// # Errors
+    /// See [`Hub::fetch`].
+    pub fn fetch_of_model(&self, repo: &str, file: &RemoteFile, target: &Path) -> Result<()> {
+        let url = format!("{}/{repo}/resolve/main/{}", self.endpoint, encoded(&file.path));
+        let (size, sha256) = (Some(file.size), file.sha256.as_deref());
+        self.fetch_to(target, Subject::Weights(repo), &file.path, url, size, sha256)
+    }
+
+    /// [`Hub::fetch`] for weights called `name` at any address, of which the first digits of the
+    /// SHA-256 are known.
+    ///
+    /// # Errors
+    /// See [`Hub::fetch`].
+    pub fn fetch_weights(&self, name: &str, url: &str, sha256: &str, target: &Path) -> Result<()> {
+        let file = url.rsplit('/').next().unwrap_or(url);
+        self.fetch_to(target, Subject::Weights(name), file, url.to_owned(), None, Some(sha256))
+    }
+
+    fn fetch_to(
+        &self,
+        target: &Path,
+        subject: Subject,
+        name: &str,
+        url: String,
+        size: Option<u64>,
+        sha256: Option<&str>,
+    ) -> Result<()> {
+        if is_there(target, size) {
             return Ok(());
         }
-        self.must_be_online(repo)?;
+        self.must_be_online(subject)?;
         create_parent(target)?;
-        let _lock = Lock::take(beside(target, ".lock"), &file.path, self.quiet)?;
-        if is_there(target, file) {
+        let _lock = Lock::take(beside(target, ".lock"), name, self.quiet)?;
+        if is_there(target, size) {
             return Ok(());
         }
         let part = beside(target, ".part");
         let mut have = size_of(&part);
         // Without a hash nothing could tell that old bytes are of another version.
-        if have > file.size || file.sha256.is_none() {
+        if size.is_some_and(|size| have > size) || sha256.is_none() {
             have = 0;
         }
-        let url = format!("{}/datasets/{repo}/resolve/main/{}", self.endpoint, encoded(&file.path));
-        let progress = Progress::new(&file.path, have, file.size, self.quiet);
-        let (agent, sha256) = (self.agent(), file.sha256.clone());
+        let progress = Progress::new(name, have, size.unwrap_or(0), self.quiet);
+        let (agent, sha256) = (self.agent(), sha256.map(str::to_owned));
         let mut transfer =
-            Transfer { hub: self, agent, url, repo, file, part: &part, progress, sha256 };
+            Transfer { hub: self, agent, url, subject, name, part: &part, progress, size, sha256 };
         transfer.run(have)?;
         fs::rename(&part, target).map_err(|error| Error::file(target, error))?;
         sync_folder(target);
@@ -74,14 +110,14 @@ impl Transfer<'_> {
         self.cut_to(have)?;
         self.complete()?;
         if have > 0 && self.is_wrong()?.is_some() {
-            let text = format!("{}: what was there is of another version", self.file.path);
+            let text = format!("{}: what was there is of another version", self.name);
             self.progress.say(&format!("{text}; starting again"));
             self.cut_to(0)?;
             self.complete()?;
         }
         if let Some(cause) = self.is_wrong()? {
             let _ = fs::remove_file(self.part);
-            return Err(self.hub.failed(self.repo, format!("{}: {cause}", self.file.path)));
+            return Err(self.hub.failed(self.subject, format!("{}: {cause}", self.name)));
         }
         Ok(())
     }
@@ -93,7 +129,7 @@ impl Transfer<'_> {
         let mut reached = false;
         for _ in 0..MAX_REQUESTS {
             let have = size_of(self.part);
-            if have == self.file.size {
+            if self.size == Some(have) {
                 return Ok(());
             }
             let cause = match self.append(have) {
@@ -101,37 +137,40 @@ impl Transfer<'_> {
                 Err(Failure::Passing(cause)) => cause,
                 Err(Failure::Unreachable(cause)) if reached => cause,
                 Err(Failure::Unreachable(cause) | Failure::Final(cause)) => {
-                    return Err(self.hub.failed(self.repo, cause));
+                    return Err(self.hub.failed(self.subject, cause));
                 }
             };
             let now = size_of(self.part);
-            if now == self.file.size {
+            if self.size == Some(now) {
                 return Ok(());
             }
             reached |= now > 0;
             failures = if now > have { 1 } else { failures + 1 };
             if failures >= self.hub.attempts.max(1) {
+                let all = self.size.map_or("?".to_owned(), |size| size.to_string());
                 let cause = format!(
-                    "{cause}, {failures} times without getting further; {now} of {} bytes of {} \
+                    "{cause}, {failures} times without getting further; {now} of {all} bytes of {} \
                      are kept, run it again to go on",
-                    self.file.size, self.file.path
+                    self.name
                 );
-                return Err(self.hub.failed(self.repo, cause));
+                return Err(self.hub.failed(self.subject, cause));
             }
             self.progress.say(&format!("{cause}; trying again"));
             pause = wait(if now > have { self.hub.pause } else { pause });
         }
-        let cause = format!("{} takes more than {MAX_REQUESTS} requests", self.file.path);
-        Err(self.hub.failed(self.repo, cause))
+        let cause = format!("{} takes more than {MAX_REQUESTS} requests", self.name);
+        Err(self.hub.failed(self.subject, cause))
     }
 
     /// One request for what is missing, written behind the `have` bytes that are there.
     fn append(&mut self, have: u64) -> Result<(), Failure> {
         let mut answer = self.hub.get(&self.agent, &self.url, have)?;
         self.sha256 = self.sha256.take().or_else(|| answer.sha256.clone());
+        self.learn_size(&answer);
         let from = match answer.response.status().as_u16() {
             200 => 0,
-            206 if continues(&answer, have, self.file.size) => have,
+            206 if continues(&answer, have, self.size) => have,
+            416 if self.size == Some(have) => return Ok(()),
             status => {
                 self.cut_to(0).map_err(|error| Failure::Final(error.to_string()))?;
                 let host = host(&self.url);
@@ -146,7 +185,8 @@ impl Transfer<'_> {
         out.seek(SeekFrom::Start(from)).map_err(unwritable)?;
         let body = answer.response.body_mut().with_config().limit(u64::MAX).reader();
         // One byte more than expected is enough to know that it is too long.
-        let mut body = body.take(self.file.size - from + 1);
+        let most = self.size.map_or(u64::MAX, |size| size.saturating_sub(from) + 1);
+        let mut body = body.take(most);
         let mut buffer = vec![0; 1 << 16];
         let mut at = from;
         loop {
@@ -160,19 +200,35 @@ impl Transfer<'_> {
             at += count as u64;
             self.progress.at(at);
         }
-        if at > self.file.size {
+        if let Some(size) = self.size.filter(|&size| at > size) {
             out.set_len(0).map_err(unwritable)?;
-            let (path, size) = (&self.file.path, self.file.size);
-            return Err(Failure::Final(format!("{path} is longer than the {size} bytes listed")));
+            let name = self.name;
+            return Err(Failure::Final(format!("{name} is longer than the {size} bytes listed")));
         }
+        // Nobody has said a size, and the answer ended as it should: that was all.
+        self.size.get_or_insert(at);
         out.sync_all().map_err(unwritable)
+    }
+
+    /// Takes the file's size from an answer, where it was not known.
+    fn learn_size(&mut self, answer: &Answer) {
+        if self.size.is_some() {
+            return;
+        }
+        let total = answer.header("content-range").and_then(|range| range.rsplit('/').next());
+        let whole = answer.response.status().as_u16() == 200;
+        let total = total.or(answer.header("content-length").filter(|_| whole));
+        self.size = total.and_then(|total| total.parse().ok());
+        if let Some(size) = self.size {
+            self.progress.of(size);
+        }
     }
 
     /// What is wrong with the finished `part`, if anything.
     fn is_wrong(&self) -> Result<Option<String>> {
         let Some(expected) = &self.sha256 else { return Ok(None) };
         let found = hash(self.part).map_err(|error| Error::file(self.part, error))?;
-        Ok((found != *expected).then(|| {
+        Ok((!found.starts_with(expected)).then(|| {
             format!("its SHA-256 is {found}, expected {expected}; it was deleted, try again later")
         }))
     }
@@ -186,19 +242,23 @@ impl Transfer<'_> {
 }
 
 /// Whether an answer of status 206 is the rest of the file, from `have` on.
-fn continues(answer: &Answer, have: u64, size: u64) -> bool {
+fn continues(answer: &Answer, have: u64, size: Option<u64>) -> bool {
     let range = answer.header("content-range").and_then(|text| text.strip_prefix("bytes "));
     let parts = range.and_then(|range| {
         let (span, total) = range.split_once('/')?;
         let (first, _) = span.split_once('-')?;
         Some((first.parse::<u64>().ok()?, total.to_string()))
     });
-    parts.is_some_and(|(first, total)| first == have && (total == "*" || total == size.to_string()))
+    parts.is_some_and(|(first, total)| {
+        let same = size.is_none_or(|size| total == size.to_string());
+        first == have && (total == "*" || same)
+    })
 }
 
-/// Whether `file` was fetched before; its content was checked then.
-fn is_there(target: &Path, file: &RemoteFile) -> bool {
-    fs::metadata(target).is_ok_and(|found| found.is_file() && found.len() == file.size)
+/// Whether the file was fetched before; its content was checked then.
+fn is_there(target: &Path, size: Option<u64>) -> bool {
+    let fits = |length| size.is_none_or(|size| size == length);
+    fs::metadata(target).is_ok_and(|found| found.is_file() && fits(found.len()))
 }
 
 fn size_of(path: &Path) -> u64 {

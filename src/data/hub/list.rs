@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Hub;
-use super::request::{Failure, as_sha256, cut_off, host};
+use super::request::{Failure, Subject, as_sha256, cut_off, host};
 use crate::error::Result;
 
 /// Pages of a listing that are read at most; a page has a thousand files.
@@ -55,18 +55,32 @@ impl Hub {
     /// # Errors
     /// The hub cannot be reached, has no such data set, or answers what cannot be understood.
     pub fn files(&self, repo: &str) -> Result<Vec<RemoteFile>> {
-        self.must_be_online(repo)?;
+        self.list("datasets", repo, Subject::Dataset(repo))
+    }
+
+    /// The files of model `repo` (`owner/name`), in order of their paths.
+    ///
+    /// # Errors
+    /// The hub cannot be reached, has no such model, or answers what cannot be understood.
+    pub fn model_files(&self, repo: &str) -> Result<Vec<RemoteFile>> {
+        self.list("models", repo, Subject::Weights(repo))
+    }
+
+    fn list(&self, kind: &str, repo: &str, subject: Subject) -> Result<Vec<RemoteFile>> {
+        self.must_be_online(subject)?;
         let mut files = Vec::new();
-        let mut next = Some(format!("{}/api/datasets/{repo}/tree/main?recursive=1", self.endpoint));
+        let mut next = Some(format!("{}/api/{kind}/{repo}/tree/main?recursive=1", self.endpoint));
         for _ in 0..MAX_PAGES {
             let Some(url) = next else { break };
             let (entries, link) =
-                self.page(&url).map_err(|failure| self.failed(repo, failure.cause()))?;
+                self.page(&url).map_err(|failure| self.failed(subject, failure.cause()))?;
             files.extend(entries.into_iter().filter_map(Entry::into_file));
             next = link;
         }
         if next.is_some() {
-            return Err(self.failed(repo, format!("its list of files has over {MAX_PAGES} pages")));
+            return Err(
+                self.failed(subject, format!("its list of files has over {MAX_PAGES} pages"))
+            );
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(files)

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// Held until dropped. The empty file stays: to delete it would be a race.
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
     /// Waits for the lock `path`, and says so once if `what` is in someone else's hands.
-    pub(super) fn take(path: PathBuf, what: &str, quiet: bool) -> Result<Lock> {
+    pub(crate) fn take(path: PathBuf, what: &str, quiet: bool) -> Result<Lock> {
         create_parent(&path)?;
         let options = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = options.map_err(|error| Error::file(&path, error))?;
@@ -35,7 +35,7 @@ impl Lock {
 }
 
 /// Makes the folder that `path` lies in.
-pub(super) fn create_parent(path: &Path) -> Result<()> {
+pub(crate) fn create_parent(path: &Path) -> Result<()> {
     match path.parent() {
         Some(folder) => fs::create_dir_all(folder).map_err(|error| Error::file(folder, error)),
         None => Ok(()),
@@ -43,7 +43,7 @@ pub(super) fn create_parent(path: &Path) -> Result<()> {
 }
 
 /// `path` with `suffix` after its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -24,7 +24,7 @@ use crate::error::Result;
 
 mod fetch;
 mod list;
-mod lock;
+pub(crate) mod lock;
 mod progress;
 mod request;
 mod sets;

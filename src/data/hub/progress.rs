@@ -35,9 +35,21 @@ impl Progress {
             bar.reset_eta();
             return Progress::Bar(bar);
         }
-        eprintln!("downloading {name}, {}", HumanBytes(total));
+        match total {
+            0 => eprintln!("downloading {name}"),
+            total => eprintln!("downloading {name}, {}", HumanBytes(total)),
+        }
         let now = Instant::now();
         Progress::Lines { name: name.to_string(), total, start: now, started_at: have, last: now }
+    }
+
+    /// There will be `size` bytes.
+    pub(super) fn of(&mut self, size: u64) {
+        match self {
+            Progress::Quiet => {}
+            Progress::Bar(bar) => bar.set_length(size),
+            Progress::Lines { total, .. } => *total = size,
+        }
     }
 
     /// `have` bytes are there.

@@ -108,18 +108,42 @@ impl Hub {
         }
     }
 
-    /// The error of a data set that could not be had, in one line.
-    pub(super) fn failed(&self, dataset: &str, cause: impl Display) -> Error {
-        Error::dataset(dataset, format!("download failed: {cause}"))
+    /// The error of something that could not be had, in one line.
+    pub(super) fn failed<'a>(&self, what: impl Into<Subject<'a>>, cause: impl Display) -> Error {
+        what.into().error(format!("download failed: {cause}"))
     }
 
     /// Refuses to go on where no request may be made.
-    pub(super) fn must_be_online(&self, dataset: &str) -> Result<()> {
+    pub(super) fn must_be_online<'a>(&self, what: impl Into<Subject<'a>>) -> Result<()> {
         if self.offline {
             let cause = "it is not in the cache, and HF_HUB_OFFLINE forbids downloading it";
-            return Err(Error::dataset(dataset, cause));
+            return Err(what.into().error(cause.to_owned()));
         }
         Ok(())
+    }
+}
+
+/// What is downloaded, for messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Subject<'a> {
+    /// A data set of this name.
+    Dataset(&'a str),
+    /// Weights of this name.
+    Weights(&'a str),
+}
+
+impl Subject<'_> {
+    fn error(self, cause: String) -> Error {
+        match self {
+            Subject::Dataset(name) => Error::dataset(name, cause),
+            Subject::Weights(name) => Error::weights(name, cause),
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Subject<'a> {
+    fn from(dataset: &'a str) -> Self {
+        Subject::Dataset(dataset)
     }
 }
 

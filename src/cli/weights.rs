@@ -1,0 +1,129 @@
+//! `convzoo weights inspect FILE`, `convzoo weights convert IN OUT`
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{print_json, print_line, table, thousands};
+use crate::weights::{self, Fit, Format, Metadata, WeightFile};
+
+#[derive(Args)]
+pub struct WeightsArgs {
+    #[command(subcommand)]
+    command: WeightsCommand,
+}
+
+#[derive(Subcommand)]
+enum WeightsCommand {
+    /// Show a file's tensors, what it says about itself, and which networks it fits
+    Inspect(InspectArgs),
+    /// Turn any file that can be read into safetensors with torchvision's names
+    Convert(ConvertArgs),
+}
+
+#[derive(Args)]
+struct InspectArgs {
+    /// A safetensors or PyTorch file
+    file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ConvertArgs {
+    /// A safetensors or PyTorch file
+    input: PathBuf,
+    /// The safetensors file to write
+    output: PathBuf,
+}
+
+pub fn weights(args: WeightsArgs) -> anyhow::Result<()> {
+    match args.command {
+        WeightsCommand::Inspect(args) => inspect(&args),
+        WeightsCommand::Convert(args) => convert(&args.input, &args.output),
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    file: PathBuf,
+    format: Format,
+    fits: Vec<&'static str>,
+    classes: Option<usize>,
+    values: usize,
+    metadata: Option<Metadata>,
+    notes: std::collections::BTreeMap<String, String>,
+    tensors: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    shape: Vec<usize>,
+}
+
+fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
+    let report = report(weights::load(&args.file, &Device::Cpu)?)?;
+    if args.json { print_json(&report) } else { print_line(&text(&report)) }
+}
+
+fn report(file: WeightFile) -> anyhow::Result<Report> {
+    let tensors = file.torchvision()?;
+    let fits = weights::fits(&tensors);
+    drop(tensors);
+    let row = |(name, tensor): (&String, &candle_core::Tensor)| Row {
+        name: name.clone(),
+        kind: tensor.dtype().as_str(),
+        shape: tensor.dims().to_vec(),
+    };
+    Ok(Report {
+        format: file.format,
+        classes: fits.first().map(|fit| fit.config.classes),
+        fits: fits.iter().map(|fit: &Fit| fit.architecture.name).collect(),
+        values: file.tensors.values().map(|tensor| tensor.elem_count()).sum(),
+        tensors: file.tensors.iter().map(row).collect(),
+        file: file.path,
+        metadata: file.metadata,
+        notes: file.notes,
+    })
+}
+
+fn text(report: &Report) -> String {
+    let row = |row: &Row| vec![row.name.clone(), row.kind.to_owned(), format!("{:?}", row.shape)];
+    let rows: Vec<_> = report.tensors.iter().map(row).collect();
+    let mut lines = vec![table(&["tensor", "type", "shape"], &rows), String::new()];
+    let (tensors, values) = (report.tensors.len(), thousands(report.values as u64));
+    let format = match report.format {
+        Format::Safetensors => "safetensors",
+        Format::PytorchZip => "PyTorch",
+        Format::PytorchLegacy => "PyTorch, its old format",
+    };
+    lines.push(format!("{format}: {tensors} tensors, {values} values"));
+    if let Some(metadata) = &report.metadata {
+        let Metadata { architecture, classes, dataset, data_kind, val_top1, .. } = metadata;
+        let top1 = val_top1.map_or(String::new(), |top1| format!(", top-1 {:.2} %", 100.0 * top1));
+        let classes = classes.len();
+        lines.push(format!(
+            "says: {architecture} with {classes} classes, trained on {dataset} ({data_kind}){top1}"
+        ));
+    }
+    lines.extend(report.notes.iter().map(|(key, value)| format!("says: {key} {value}")));
+    lines.push(match report.classes {
+        Some(classes) => format!("fits: {} with {classes} classes", report.fits.join(", ")),
+        None => "fits: no network here".to_owned(),
+    });
+    lines.join("\n")
+}
+
+fn convert(input: &Path, output: &Path) -> anyhow::Result<()> {
+    let file = weights::load(input, &Device::Cpu)?;
+    let tensors = file.torchvision()?;
+    let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    weights::write(output, named, file.metadata.as_ref())?;
+    print_line(&format!("{}: {} tensors", output.display(), tensors.len()))
+}

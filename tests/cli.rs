@@ -195,3 +195,63 @@ fn bench_refuses_what_is_not_there() {
     assert!(fails(&["machine", "--target=-1"]).contains("--target"));
     assert!(fails(&["machine", "--threads", "0"]).contains("--threads"));
 }
+
+/// A network trained on one task keeps its backbone in another, and learns a new last layer.
+#[test]
+fn a_frozen_backbone_stays_to_the_bit() {
+    let here = tempfile::tempdir().unwrap();
+    let run = |args: &str| {
+        let args: Vec<_> = args.split(' ').collect();
+        let output = convzoo(&args, here.path());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {errors}");
+        stdout(&output)
+    };
+    for (class, colour) in
+        [("red", [220, 30, 30]), ("green", [30, 220, 30]), ("blue", [30, 30, 220])]
+    {
+        let folder = here.path().join("data").join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        for i in 0..8u8 {
+            let picture = image::RgbImage::from_fn(40, 40, |x, y| {
+                image::Rgb(colour.map(|c: u8| c.saturating_add(((x * y) as u8 ^ i) % 30)))
+            });
+            picture.save(folder.join(format!("{i}.png"))).unwrap();
+        }
+    }
+    run(
+        "train resnet18 --stem cifar --dataset cats-dogs-drawn --limit 8 --image-size 32 --epochs 1 \
+         --batch-size 4 --out first",
+    );
+    let data = "--dataset folder --data-dir data --image-size 32 --val-split 0.25 --batch-size 6";
+    let weights = "--weights first/last.safetensors --freeze backbone --head-lr 0.05";
+    let text = run(&format!("train resnet18 {data} {weights} --epochs 4 --out second"));
+    assert!(text.contains("1,539 of 11,") && text.contains("fc had another size"), "{text}");
+    run(&format!("train resnet18 {data} {weights} --cache-features --epochs 8 --out third"));
+    let read = |run: &str| {
+        let path = here.path().join(run).join("last.safetensors");
+        convzoo::weights::load(&path, &candle_core::Device::Cpu).unwrap().tensors
+    };
+    let first = read("first");
+    for (name, tensor) in read("second").into_iter().chain(read("third")) {
+        if !name.starts_with("fc.") {
+            let bits = |t: &candle_core::Tensor| {
+                let t = t.flatten_all().unwrap().to_dtype(candle_core::DType::F64).unwrap();
+                t.to_vec1::<f64>().unwrap()
+            };
+            assert_eq!(bits(&tensor), bits(&first[&name]), "{name}");
+        }
+    }
+    // It goes on as it was, too.
+    run("train resnet18 --resume third --epochs 9");
+    let failed = failure(
+        &["train", "resnet18", "--dataset", "cats-dogs-drawn", "--freeze", "nose"],
+        here.path(),
+    );
+    assert!(failed.contains("nose") && failed.contains("layer4"), "{failed}");
+    let failed = failure(
+        &["train", "resnet18", "--dataset", "cats-dogs-drawn", "--cache-features"],
+        here.path(),
+    );
+    assert!(failed.contains("--freeze backbone"), "{failed}");
+}

@@ -117,6 +117,27 @@ pub struct RunArgs {
     #[arg(long, requires = "weights")]
     pub partial: bool,
 
+    /// Layers that keep their weights: backbone (all but the last), none, or names as in
+    /// layer1,layer2.0
+    #[arg(long, value_delimiter = ',', value_name = "LAYERS")]
+    pub freeze: Vec<String>,
+
+    /// Learning rate of the last layer
+    #[arg(long, value_name = "RATE")]
+    pub head_lr: Option<f64>,
+
+    /// A layer's learning rate over that of the layer behind it
+    #[arg(long, value_name = "FACTOR")]
+    pub lr_decay: Option<f64>,
+
+    /// Begin with the last layer alone, and thaw one more after every so many epochs
+    #[arg(long, value_name = "EPOCHS")]
+    pub unfreeze_every: Option<usize>,
+
+    /// With --freeze backbone: compute the backbone once for each picture, without augmentation
+    #[arg(long)]
+    pub cache_features: bool,
+
     /// Only measure: no training
     #[arg(long)]
     pub eval: bool,

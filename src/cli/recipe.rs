@@ -146,6 +146,12 @@ fn apply(args: &RunArgs, config: &mut TrainConfig) -> Result<()> {
     if let Some(epochs) = args.warmup {
         config.warmup = Warmup::epochs(epochs);
     }
+    let finetune = &mut config.finetune;
+    finetune.freeze = args.freeze.iter().filter(|name| *name != "none").cloned().collect();
+    finetune.head_lr = args.head_lr;
+    finetune.cache_features = args.cache_features;
+    finetune.unfreeze_every = args.unfreeze_every;
+    set(&mut finetune.lr_decay, args.lr_decay);
     config.seed = args.seed;
     config.workers = args.workers;
     Ok(())

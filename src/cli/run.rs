@@ -10,8 +10,10 @@ use super::args::RunArgs;
 use super::progress::{View, Voice};
 use super::session::Session;
 use super::{print_json, thousands};
-use crate::data::DataKind;
-use crate::train::{Evaluation, Job, Outcome, RunFolder, Summary, Trainer, evaluate};
+use crate::data::{DataKind, Loader};
+use crate::train::{
+    CachedFeatures, Evaluation, Job, Outcome, RunFolder, Summary, Trainable, Trainer, evaluate,
+};
 use crate::weights;
 
 #[derive(Args)]
@@ -90,7 +92,29 @@ fn announce(session: &Session, only_measured: bool, voice: Voice) {
         train.label_smoothing,
         train.seed
     ));
+    if !train.finetune.is_default() {
+        voice.say(&format!("layers    {}", layers(session)));
+    }
     voice.say(&format!("device    {}, {} threads", config.device, config.threads));
+}
+
+/// How much of the network is trained.
+fn layers(session: &Session) -> String {
+    let params = session.model.network.params();
+    let count = |thawed: bool| {
+        let entries = params.trainable().filter(|entry| !thawed || entry.thaw == 0);
+        thousands(entries.map(|entry| entry.spec.len() as u64).sum())
+    };
+    let all = thousands(session.model.network.layers().parameter_count() as u64);
+    let finetune = &session.config.train.finetune;
+    let mut text = format!("{} of {all} parameters are trained", count(false));
+    if finetune.unfreeze_every.is_some() {
+        text.push_str(&format!(", {} of them from the beginning", count(true)));
+    }
+    if finetune.cache_features {
+        text.push_str("; features are kept");
+    }
+    text
 }
 
 /// The first few names, and how many more there are.
@@ -110,27 +134,13 @@ pub fn train_session(
     voice: Voice,
 ) -> anyhow::Result<Option<Summary>> {
     let (train, val) = (session.train_loader()?, session.val_loader()?);
-    let job = Job {
-        network: &session.model,
-        train: &train,
-        val: &val,
-        device: &session.device,
-        config: &session.config,
-        stop: &STOP,
+    let (folder, outcome) = if session.config.train.finetune.cache_features {
+        let network = CachedFeatures::new(&session.model.network)?;
+        train_network(&network, session, [&train, &val], args, voice)?
+    } else {
+        train_network(&session.model, session, [&train, &val], args, voice)?
     };
-    let trainer = match &args.resume {
-        Some(run) => Trainer::resume(job, run)?,
-        None => {
-            let config = &session.config;
-            let default = || RunFolder::default_path(&config.model.name, &config.data.name);
-            Trainer::start(job, &args.out.clone().unwrap_or_else(default))?
-        }
-    };
-    stop_on_ctrl_c()?;
-    let folder = trainer.folder().clone();
     let path = folder.path().display().to_string();
-    voice.say(&format!("run       {path}\n"));
-    let outcome = trainer.run(&mut View::new(voice));
     let skipped = train.bad_files().len() + val.bad_files().len();
     if skipped > 0 {
         voice.say(&format!("left out {skipped} pictures that could not be read"));
@@ -148,6 +158,29 @@ pub fn train_session(
             Ok(None)
         }
     }
+}
+
+/// Starts a run or goes on with one; where it is, and how it ended.
+fn train_network<N: Trainable>(
+    network: &N,
+    session: &Session,
+    [train, val]: [&Loader; 2],
+    args: &RunArgs,
+    voice: Voice,
+) -> anyhow::Result<(RunFolder, crate::Result<Outcome>)> {
+    let Session { device, config, .. } = session;
+    let job = Job { network, train, val, device, config, stop: &STOP };
+    let trainer = match &args.resume {
+        Some(run) => Trainer::resume(job, run)?,
+        None => {
+            let default = || RunFolder::default_path(&config.model.name, &config.data.name);
+            Trainer::start(job, &args.out.clone().unwrap_or_else(default))?
+        }
+    };
+    stop_on_ctrl_c()?;
+    let folder = trainer.folder().clone();
+    voice.say(&format!("run       {}\n", folder.path().display()));
+    Ok((folder, trainer.run(&mut View::new(voice))))
 }
 
 /// The best weights on the test pictures, where there are any.

@@ -47,7 +47,7 @@ impl Session {
             Some(saved) => saved.model.stem,
             None => stem(args, file.as_ref()),
         };
-        let model = build(name, &dataset, &train, stem, &device)?;
+        let mut model = build(name, &dataset, &train, stem, &device)?;
         let mut info = ModelInfo::new(&model)?;
         if let Some(file) = &file {
             take_over(file, &model, args, voice)?;
@@ -55,6 +55,7 @@ impl Session {
         } else if let Some(saved) = &saved {
             info.weights = saved.model.weights.clone();
         }
+        train.finetune.apply(&mut model.network, train.lr)?;
         let pipelines = match &saved {
             Some(saved) => (saved.data.train_pipeline.clone(), saved.data.eval_pipeline.clone()),
             None => pipelines(name, &dataset, &train, file.as_ref(), args)?,
@@ -195,6 +196,9 @@ fn pipelines(
         pipeline = pipeline.with_shift(2)?;
     }
     let eval = dataset.eval_pipeline(train.image_size, train.channels)?;
+    if train.finetune.cache_features {
+        pipeline = eval.clone(); // the same pictures every time
+    }
     let of_file = file.and_then(|file| file.metadata.as_ref());
     let of_file = of_file.and_then(|m| serde_json::from_value(m.preprocessing.clone()).ok());
     let Some(of_file): Option<Pipeline> = of_file else { return Ok((pipeline, eval)) };

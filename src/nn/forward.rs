@@ -73,7 +73,7 @@ impl<'a> Pass<'a> {
     fn param(&self, path: &str, name: &str) -> Result<Tensor> {
         let entry = self.params.get(&join(path, name))?;
         match self.mode {
-            Mode::Train { .. } if entry.trainable => Ok(entry.var.as_tensor().clone()),
+            Mode::Train { .. } if self.params.trains(entry) => Ok(entry.var.as_tensor().clone()),
             _ => Ok(entry.var.as_detached_tensor()),
         }
     }
@@ -203,7 +203,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// `relu?(norm(x) + residual?)`; in training the running statistics move.
+    /// `relu?(norm(x) + residual?)`; in training the running statistics move, but a frozen norm works
+    /// as in evaluation: the layers behind it count on its statistics.
     fn batch_norm(
         &self,
         path: &str,
@@ -218,7 +219,10 @@ impl<'a> Pass<'a> {
         let params = BatchNorm2dParams { eps };
         let mean = &self.params.get(&join(path, "running_mean"))?.var;
         let var = &self.params.get(&join(path, "running_var"))?.var;
-        if self.mode == Mode::Eval {
+        let entries =
+            [self.params.get(&join(path, "weight"))?, self.params.get(&join(path, "bias"))?];
+        let frozen = !entries.iter().any(|entry| self.params.trains(entry));
+        if self.mode == Mode::Eval || frozen {
             let (mean, var) = (mean.as_detached_tensor(), var.as_detached_tensor());
             return ops::batch_norm2d_eval(x, weight, bias, &mean, &var, &params, residual, relu);
         }

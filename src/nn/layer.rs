@@ -294,6 +294,31 @@ impl Layer {
         }
     }
 
+    /// The tree in two, to be run one after the other: what comes before the layer `path`, and that
+    /// layer with all behind it. A dropout just before it goes with it. `None` where the layer is not
+    /// in a plain sequence.
+    pub fn split_at(&self, path: &str) -> Option<(Layer, Layer)> {
+        let Layer::Sequential(layers) = self else { return None };
+        let below = |name: &str| path.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        let found = |(name, _): &(String, Layer)| name == path || below(name);
+        let mut at = layers.iter().position(found)?;
+        let (name, layer) = &layers[at];
+        if name != path {
+            let (before, after) = layer.split_at(&path[name.len() + 1..])?;
+            let body = layers[..at].iter().cloned().chain([(name.clone(), before)]);
+            let rest = layers[at + 1..].iter().cloned();
+            return Some((
+                sequential(body),
+                sequential([(name.clone(), after)].into_iter().chain(rest)),
+            ));
+        }
+        while at > 0 && matches!(layers[at - 1].1, Layer::Dropout(_)) {
+            at -= 1;
+        }
+        let (body, head) = layers.split_at(at);
+        Some((Layer::Sequential(body.to_vec()), Layer::Sequential(head.to_vec())))
+    }
+
     /// Visits every layer of the tree with its full name, parents before children.
     pub fn walk<'a>(&'a self, path: &str, visit: &mut impl FnMut(&str, &'a Layer)) {
         visit(path, self);

@@ -52,6 +52,14 @@ impl Network {
         Pass::new(&self.params, mode, None).run(&self.layers, x)
     }
 
+    /// [`Network::forward`] through a part of the tree, as [`Layer::split_at`] gives it.
+    ///
+    /// # Errors
+    /// Names the layer that its input does not fit.
+    pub fn forward_part(&self, part: &Layer, x: &Tensor, mode: Mode) -> Result<Output> {
+        Pass::new(&self.params, mode, None).run(part, x)
+    }
+
     /// Logits [N, classes] in evaluation mode, without a graph.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! A network's parameters and buffers by their names, in the tree's order.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{DType, Device, Tensor, Var};
 
@@ -119,8 +121,12 @@ pub struct Entry {
     pub spec: ParamSpec,
     /// The values; optimisers and batch norms change them in place.
     pub var: Var,
-    /// Whether an optimiser may change it.
+    /// Whether an optimiser may change it, once it has thawed.
     pub trainable: bool,
+    /// The epoch, from 0, that it is trained from; before, it is frozen.
+    pub thaw: usize,
+    /// Its learning rate over the common one.
+    pub rate: f64,
 }
 
 /// All tensors of a network's state, in the tree's order.
@@ -128,6 +134,8 @@ pub struct Entry {
 pub struct Params {
     entries: Vec<Entry>,
     index: HashMap<String, usize>,
+    /// The epoch under way, which thaws tensors.
+    epoch: Arc<AtomicUsize>,
 }
 
 impl Params {
@@ -147,7 +155,8 @@ impl Params {
             let tensor = init.tensor(&spec, bias_fan_in, seed, dtype, device)?;
             params.index.insert(spec.name.clone(), params.entries.len());
             let trainable = !spec.role.is_buffer();
-            params.entries.push(Entry { spec, var: Var::from_tensor(&tensor)?, trainable });
+            let var = Var::from_tensor(&tensor)?;
+            params.entries.push(Entry { spec, var, trainable, thaw: 0, rate: 1.0 });
         }
         Ok(params)
     }
@@ -167,6 +176,21 @@ impl Params {
         for entry in &mut self.entries {
             entry.trainable = !entry.spec.role.is_buffer() && !frozen(&entry.spec.name);
         }
+    }
+
+    /// All tensors, to change how they are trained. Whoever changes `spec` or `var` breaks the network.
+    pub(crate) fn entries_mut(&mut self) -> &mut [Entry] {
+        &mut self.entries
+    }
+
+    /// Begins an epoch, from 0: tensors whose time has come are trained from now on.
+    pub fn begin_epoch(&self, epoch: usize) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    /// Whether `entry` is trained in the epoch under way: neither a buffer, nor frozen.
+    pub fn trains(&self, entry: &Entry) -> bool {
+        entry.trainable && entry.thaw <= self.epoch.load(Ordering::Relaxed)
     }
 
     /// The tensor of this name.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::finetune::FineTune;
 use super::optim::{Rule, check};
 use super::schedule::{LearningRate, Schedule, Warmup};
 use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Pipeline};
@@ -34,6 +35,9 @@ pub struct TrainConfig {
     pub warmup: Warmup,
     /// Share of a label that is spread over all classes.
     pub label_smoothing: f64,
+    /// Which layers are trained, and how fast; [`FineTune::apply`] makes a network follow it.
+    #[serde(skip_serializing_if = "FineTune::is_default")]
+    pub finetune: FineTune,
     /// Of weights, order, augmentation and dropout.
     pub seed: u64,
     /// Height and width of the input, in pixels.
@@ -61,6 +65,7 @@ impl Default for TrainConfig {
             schedule: Schedule::Cosine { min_lr: 0.0 },
             warmup: Warmup::NONE,
             label_smoothing: 0.0,
+            finetune: FineTune::default(),
             seed: 42,
             image_size: 96,
             channels: 3,
@@ -94,6 +99,7 @@ impl TrainConfig {
         check("label smoothing", smoothing, (0.0..1.0).contains(&smoothing), "in [0, 1)")?;
         check("minutes between saves", self.save_minutes, self.save_minutes > 0.0, "above 0")?;
         self.optimizer.check()?;
+        self.finetune.check()?;
         self.schedule.check()?;
         self.warmup.check()
     }

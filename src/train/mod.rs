@@ -9,6 +9,8 @@
 
 mod config;
 mod evaluate;
+mod features;
+mod finetune;
 mod metrics;
 mod observer;
 mod optim;
@@ -18,6 +20,8 @@ mod trainer;
 
 pub use config::{CANDLE_VERSION, DataInfo, ModelInfo, RunConfig, TrainConfig, Versions};
 pub use evaluate::{Evaluation, Trainable, evaluate, evaluate_watched};
+pub use features::CachedFeatures;
+pub use finetune::FineTune;
 pub use metrics::Sums;
 pub use observer::{BatchDone, Observer, Started};
 pub use optim::{Optimizer, Rule};

@@ -16,7 +16,7 @@ use super::optim::Optimizer;
 use super::run::{Best, EpochRow, Progress, RunFolder, Summary};
 use super::schedule::LearningRate;
 use crate::data::{Batch, Loader};
-use crate::nn::{Engine, Mode, Output};
+use crate::nn::{Engine, Entry, Mode, Output, Params, Role};
 use crate::ops::{self, CrossEntropyParams};
 use crate::rng::Rng;
 use crate::{Error, Result};
@@ -205,6 +205,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
     /// The training steps that are left of the epoch.
     fn train_epoch(&mut self, observer: &mut dyn Observer) -> Result<Went> {
         let (epoch, first) = (self.progress.epoch as u64, self.progress.batch);
+        self.job.network.params().begin_epoch(self.progress.epoch);
         let mut lap = Instant::now();
         for batch in self.job.train.epoch(epoch, first) {
             let report = self.step(&batch?)?;
@@ -280,7 +281,9 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             && !self.no_engine
         {
             let (_, c, h, w) = images.dims4()?;
-            self.engine = Engine::training(network, (c, h, w))?;
+            if !has_frozen_norms(network.params()) {
+                self.engine = Engine::training(network, (c, h, w))?;
+            }
             self.no_engine = self.engine.is_none();
         }
         Ok(())
@@ -405,6 +408,14 @@ fn prepare<N: Trainable>(job: &Job<'_, N>) -> Result<(Optimizer, LearningRate)> 
     let params = job.network.params();
     let optimizer = Optimizer::new(params, config.optimizer, config.weight_decay, decay_all)?;
     Ok((optimizer, config.learning_rate(job.train.batches())))
+}
+
+/// Whether some batch norm works as in evaluation, or some tensor thaws: the engine, which is laid out
+/// once, knows of neither.
+fn has_frozen_norms(params: &Params) -> bool {
+    let is_norm = |role| matches!(role, Role::NormWeight | Role::NormBias);
+    let frozen = |entry: &Entry| !entry.trainable && is_norm(entry.spec.role);
+    params.entries().iter().any(|entry| entry.thaw > 0 || frozen(entry))
 }
 
 /// The loss of the main logits, and with the weighted losses of auxiliary heads.

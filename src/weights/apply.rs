@@ -121,15 +121,15 @@ impl<'a> Comparison<'a> {
 }
 
 /// The layers that depend on the number of classes.
-pub(super) struct Heads {
+pub(crate) struct Heads {
     /// Full names of the last layers, of the auxiliary heads and, at the end, of the net.
-    pub(super) last: Vec<String>,
+    pub(crate) last: Vec<String>,
     /// Full names of the auxiliary heads.
-    pub(super) auxiliary: Vec<String>,
+    pub(crate) auxiliary: Vec<String>,
 }
 
 impl Heads {
-    pub(super) fn of(layers: &Layer) -> Self {
+    pub(crate) fn of(layers: &Layer) -> Self {
         let mut auxiliary = Vec::new();
         let mut weighted = Vec::new();
         layers.walk("", &mut |path, layer| match layer {
@@ -152,7 +152,7 @@ pub(super) fn is_auxiliary(head: &str) -> bool {
 }
 
 /// Whether `name` lies below `layer` in the tree.
-pub(super) fn inside(layer: &str, name: &str) -> bool {
+pub(crate) fn inside(layer: &str, name: &str) -> bool {
     name.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'))
 }
 

@@ -28,6 +28,7 @@ use crate::{Error, Result, files};
 use mapped::Mapped;
 
 pub use apply::Applied;
+pub(crate) use apply::{Heads, inside};
 pub use fit::{Fit, fits};
 pub use names::torchvision;
 pub use published::{PUBLISHED, Published, TORCHVISION, published};

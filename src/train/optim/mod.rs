@@ -204,6 +204,8 @@ struct Slot {
     name: String,
     var: Var,
     decays: bool,
+    /// Its learning rate over the common one.
+    rate: f64,
     count: u64,
     update: Box<dyn Update>,
 }
@@ -213,7 +215,7 @@ impl Slot {
     fn next(&mut self, lr: f64, weight_decay: f64) -> Step {
         self.count += 1;
         let decay = if self.decays { weight_decay } else { 0.0 };
-        Step { lr, decay, count: self.count }
+        Step { lr: lr * self.rate, decay, count: self.count }
     }
 }
 
@@ -255,6 +257,7 @@ impl Optimizer {
                 name: entry.spec.name.clone(),
                 var: entry.var.clone(),
                 decays: decay_all || entry.spec.role == Role::Weight,
+                rate: entry.rate,
                 count: 0,
                 update: update_for(&rule, &entry.var)?,
             })
@@ -265,7 +268,7 @@ impl Optimizer {
         Ok(Optimizer { rule, weight_decay, slots })
     }
 
-    /// One step with learning rate `lr`. A parameter without a gradient stays as it is.
+    /// One step with learning rate `lr`, times each parameter's own [`Entry::rate`]. A parameter without a gradient stays as it is.
     ///
     /// # Errors
     /// Where a gradient does not fit its parameter.

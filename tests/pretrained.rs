@@ -237,7 +237,12 @@ fn offer(server: &Server, repo: &str, files: &[(&str, &[u8])]) {
 fn two_processes_fetch_once_and_predict_from_the_hub() {
     let (server, here) = (Server::start(), tempfile::tempdir().unwrap());
     let (_, bytes) = file(1);
-    offer(&server, "someone/squeeze", &[("README.md", b"hello"), ("model.safetensors", &bytes)]);
+    let config = br#"{"architecture": "squeezenet1_1", "num_classes": 1000, "pretrained_cfg":
+        {"input_size": [3, 64, 64], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
+         "crop_pct": 0.95, "interpolation": "bicubic", "tag": "x"}}"#;
+    let files =
+        [("README.md", &b"hello"[..]), ("config.json", config), ("model.safetensors", &bytes)];
+    offer(&server, "someone/squeeze", &files);
     let picture = here.path().join("a, b.png");
     image::RgbImage::from_pixel(40, 30, image::Rgb([200, 120, 30])).save(&picture).unwrap();
     let picture = picture.to_str().unwrap();
@@ -254,6 +259,13 @@ fn two_processes_fetch_once_and_predict_from_the_hub() {
     assert!(lines.len() == 6 && lines[1].starts_with('"') && lines[1].contains("a, b.png\",1,"));
     let asked = server.asked_for("/someone/squeeze/resolve/main/model.safetensors");
     assert_eq!(asked.len(), 1);
+
+    let path = here.path().join("hub/models/someone--squeeze/model.safetensors");
+    let file = weights::load(&path, &Device::Cpu).unwrap().described(None).unwrap();
+    let metadata = file.metadata().unwrap();
+    assert_eq!((metadata.architecture.as_str(), metadata.input), (MODEL, (3, 64, 64)));
+    let steps = metadata.preprocessing.to_string();
+    assert!(steps.contains("\"size\":67") && steps.contains("bicubic"), "{steps}");
 
     let missing = ["predict", "--weights", "hf:someone/squeeze/other.bin", picture];
     let output = convzoo(&server, here.path(), &missing).output().unwrap();

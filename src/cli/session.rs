@@ -157,7 +157,9 @@ fn open_weights(
     device: &Device,
 ) -> crate::Result<WeightFile> {
     let path = WeightSource::parse(weights)?.fetch(Some(name), args.mirror.as_deref())?;
-    weights::load(&path, device)
+    let file = weights::load(&path, device)?;
+    // Of a file that fits in part, less is known.
+    Ok(file.clone().described(Some(name)).unwrap_or(file))
 }
 
 /// Weights from a file, and what is to be said about them.

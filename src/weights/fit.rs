@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::apply::{Heads, is_auxiliary};
+use super::timm::TimmConfig;
 use super::{Metadata, WeightFile, published};
 use crate::data::{DataKind, Pipeline, imagenet};
 use crate::models::{ARCHITECTURES, Architecture, Config, Stem};
@@ -54,8 +55,8 @@ impl Fit {
 }
 
 impl WeightFile {
-    /// The same file with metadata: its own, or guessed from the network its tensors fit. `model`
-    /// says which network that must be.
+    /// The same file with metadata: its own, or guessed from the network its tensors fit, and from
+    /// timm's `config.json` where that lies beside it. `model` says which network that must be.
     ///
     /// # Errors
     /// The tensors fit another network, none, or several.
@@ -77,7 +78,7 @@ impl WeightFile {
             all.iter().filter(|fit| model.is_none_or(|m| m == fit.architecture.name)).collect();
         let names: Vec<_> = all.iter().map(|fit| fit.architecture.name).collect();
         match fitting[..] {
-            [fit] => self.metadata = Some(fit.metadata()?),
+            [fit] => self.metadata = Some(self.metadata_of(fit)?),
             [] if !all.is_empty() => return misfit(&self.path, &names.join(" or ")),
             [] => {
                 let cause = "its tensors fit no network here; convzoo weights inspect shows them";
@@ -91,6 +92,21 @@ impl WeightFile {
         }
         self.tensors = tensors;
         Ok(self)
+    }
+}
+
+impl WeightFile {
+    /// Where another program wrote the file: how it prepares pictures, as far as that is known.
+    fn metadata_of(&self, fit: &Fit) -> Result<Metadata> {
+        let metadata = fit.metadata()?;
+        let timm = TimmConfig::beside(&self.path);
+        let Some(timm) = timm.filter(|timm| timm.architecture == metadata.architecture) else {
+            return Ok(metadata);
+        };
+        let pipeline = timm.preprocessing().map_err(|error| Error::file(&self.path, error))?;
+        let pipeline = serde_json::to_value(pipeline);
+        let preprocessing = pipeline.map_err(|error| Error::file(&self.path, error))?;
+        Ok(Metadata { input: timm.input(), preprocessing, ..metadata })
     }
 }
 

@@ -12,6 +12,7 @@ mod pickle;
 mod pth;
 mod published;
 mod source;
+mod timm;
 mod zip;
 
 use std::borrow::Cow;

@@ -157,6 +157,10 @@ pub fn fetch_from_hub(hub: &Hub, repo: &str, file: Option<&str>, cache: &Path) -
         return Err(Error::weights(repo, format!("{} is no name for a file", chosen.path)));
     }
     let target = folder.join(&chosen.path);
+    // How pictures are prepared, first: where the weights are, nothing is missing.
+    if let Some(config) = files.iter().find(|file| file.path == "config.json") {
+        hub.fetch_of_model(repo, config, &target.with_file_name("config.json"))?;
+    }
     hub.fetch_of_model(repo, chosen, &target)?;
     Ok(target)
 }

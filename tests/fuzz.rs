@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `CONVZOO_FUZZ_SEED` begins elsewhere. The input under way is kept in the temporary folder as
-//! `convzoo-fuzz-TARGET`, so that one that ends the process is there.
+//! `convzoo-fuzz-TARGET`, so that one that ends the process is there; the slowest, where that took a
+//! second, as `convzoo-fuzz-TARGET.slow`.
 
 mod common;
 
@@ -46,6 +47,9 @@ fn fuzz(target: &str, seeds: &[Vec<u8>], read: impl Fn(&[u8]) -> bool + std::pan
         let begun = Instant::now();
         let result = catch_unwind(|| read(&input));
         let Ok(taken) = result else { panic!("{target}: a panic; see {}", kept.display()) };
+        if begun.elapsed() > slowest.max(Duration::from_secs(1)) {
+            let _ = fs::copy(&kept, kept.with_extension("slow"));
+        }
         slowest = slowest.max(begun.elapsed());
         assert!(slowest < PATIENCE, "{target}: {slowest:?}; see {}", kept.display());
         (count, good) = (count + 1, good + u64::from(taken));

@@ -280,6 +280,20 @@ fn timms_names_become_torchvisions() -> Result<()> {
     Ok(())
 }
 
+/// The header's length may be the first byte of a pickle, or the letters of a zip archive.
+#[test]
+fn a_header_of_any_length_is_safetensors() -> Result<()> {
+    for length in [0x80, 0x0280, usize::from(u16::from_le_bytes(*b"PK"))] {
+        let json = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        let mut bytes = (length as u64).to_le_bytes().to_vec();
+        bytes.extend(format!("{json:<length$}").bytes());
+        bytes.extend([1f32, 2.0].iter().flat_map(|v| v.to_le_bytes()));
+        let file = weights::parse(Path::new("x"), &bytes)?;
+        assert_eq!(common::values(&file.tensors["a"]), [1.0, 2.0]);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_written_file_reads_the_same() -> Result<()> {
     let here = tempfile::tempdir()?;

@@ -146,6 +146,10 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<WeightFile> {
         let (path, notes) = (path.to_owned(), BTreeMap::new());
         Ok(WeightFile { path, format, metadata: None, notes, tensors })
     };
+    // First: the length that such a file begins with may look like the beginning of the others.
+    if is_safetensors(bytes) {
+        return safetensors_file(path, bytes);
+    }
     if pth::is_zip(bytes) {
         return pytorch(Format::PytorchZip, pth::read_zip(bytes));
     }
@@ -153,6 +157,12 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<WeightFile> {
         return pytorch(Format::PytorchLegacy, pth::read_legacy(bytes));
     }
     safetensors_file(path, bytes)
+}
+
+/// Whether `bytes` begin with the length of a JSON object, and that object.
+fn is_safetensors(bytes: &[u8]) -> bool {
+    let length = bytes.first_chunk().map(|chunk| u64::from_le_bytes(*chunk));
+    bytes.get(8) == Some(&b'{') && length.is_some_and(|length| length < bytes.len() as u64)
 }
 
 fn safetensors_file(path: &Path, bytes: &[u8]) -> Result<WeightFile> {

@@ -135,7 +135,7 @@ def check(program, name, folder, classes):
     back = difference(again, expected)
     spread = max(p for _, p in expected) - min(p for _, p in expected)
     print(f"{name:14} convzoo's logits differ by {worst:.1e}, read back by {back:.1e}; they span {spread:.1f}")
-    assert worst < TOLERANCE and back < TOLERANCE and spread > 1, name
+    assert worst < TOLERANCE and back < TOLERANCE and spread > 0.5, name
     for path in folder.iterdir():
         path.unlink()
 

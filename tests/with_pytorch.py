@@ -69,7 +69,7 @@ def picture(side):
 
 def sizes(name):
     """What torchvision's published transforms resize to, and crop."""
-    return {"inception_v3": (342, 299), "inception_v4": (341, 299), "resnet50": (232, 224)}.get(name, (256, 224))
+    return {"inception_v3": (342, 299), "inception_v4": (342, 299), "resnet50": (232, 224)}.get(name, (256, 224))
 
 
 def prepared(image, name):

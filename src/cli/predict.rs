@@ -1,5 +1,6 @@
 //! `convzoo predict IMAGE...`
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use super::{print_json, print_line};
 use crate::data::{Limits, Pipeline, decode_file};
 use crate::models::Model;
+use crate::nn::Engine;
 use crate::rng::Rng;
 use crate::weights::{self, WeightSource};
 use crate::{Error, Result};
@@ -63,6 +65,8 @@ type Input = (PathBuf, Result<Vec<f32>>);
 /// A model and all it needs to look at a file.
 struct Predictor {
     model: Model,
+    /// Runs the model, where it can.
+    engine: Option<RefCell<Engine>>,
     classes: Vec<String>,
     pipeline: Pipeline,
 }
@@ -130,7 +134,9 @@ impl Predictor {
         let metadata = file.metadata()?.clone();
         let pipeline = serde_json::from_value(metadata.preprocessing)
             .with_context(|| format!("{}: its preprocessing is unknown here", path.display()))?;
-        Ok(Predictor { model: file.model(&Device::Cpu)?, classes: metadata.classes, pipeline })
+        let (model, classes) = (file.model(&Device::Cpu)?, metadata.classes);
+        let engine = Engine::evaluation(&model.network, metadata.input)?.map(RefCell::new);
+        Ok(Predictor { model, engine, classes, pipeline })
     }
 
     /// Predicts batch by batch; gives the number of pictures that could not be read.
@@ -173,7 +179,10 @@ impl Predictor {
         }
         let [c, h, w] = self.pipeline.output();
         let x = Tensor::from_vec(pixels, (paths.len(), c, h, w), &Device::Cpu)?;
-        let logits = self.model.network.logits(&x)?;
+        let logits = match &self.engine {
+            Some(engine) => engine.borrow_mut().logits(self.model.network.params(), &x)?,
+            None => self.model.network.logits(&x)?,
+        };
         let rows: Vec<Vec<f32>> = candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2()?;
         let predictions = paths.into_iter().zip(rows).map(|(image, row)| {
             let mut order: Vec<usize> = (0..row.len()).collect();

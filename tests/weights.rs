@@ -156,6 +156,11 @@ fn hostile_pickles_end_in_an_error() -> Result<()> {
     // A million tuples in each other, lists that hold themselves: no stack overflows.
     assert!(parse(&[b"N".as_slice(), &[0x85; 1_000_000]].concat()).is_err());
     assert!(parse(b"]q\x00h\x00ah\x00a").is_err());
+    // Few bytes that build much, again and again.
+    let storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x04tq\x00Q";
+    let again = b"h\x00Q".repeat(2_000_000);
+    let message = parse(&[&storage[..], &again].concat()).unwrap_err().to_string();
+    assert!(message.contains("values"), "{message}");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! A pickle is a program: it may name any Python function and have it called. This machine knows the
 //! few names that tensors need and calls nothing; every other name ends it with an error. All it
 //! builds lies in one arena, so that no nesting is too deep, and every instruction adds at most one
-//! value: memory is bounded by the length of the program.
+//! value, whose size is limited: memory is bounded by the length of the program.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,9 @@ const LONGEST: usize = 16 << 20;
 /// Most dimensions of a tensor, and arguments of a call: what is copied must be short.
 const MOST: usize = 16;
 /// Longest Python name, and key of a storage, in bytes.
-const LONGEST_NAME: usize = 1 << 10;
+const LONGEST_NAME: usize = 256;
+/// Most values that a program may build; a state dict of seven thousand tensors has 200,000.
+const MOST_VALUES: usize = 1 << 20;
 
 /// What a program has built.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,6 +164,9 @@ pub(super) fn run(bytes: &[u8], values: &mut Values) -> Outcome<(Id, usize)> {
     loop {
         if let Some(result) = machine.step()? {
             return Ok((result, machine.at));
+        }
+        if machine.values.0.len() > MOST_VALUES {
+            return Err(format!("it builds more than {MOST_VALUES} values"));
         }
     }
 }

@@ -46,7 +46,10 @@ impl Engine {
             let Some(gradient) = self.parameters[entry].take() else { continue };
             match sink(entry, &gradient)? {
                 Then::Keep => self.parameters[entry] = Some(gradient),
-                Then::Release => self.buffers.give(gradient),
+                Then::Release if gradient.capacity() > self.spare.capacity() => {
+                    self.spare = gradient
+                }
+                Then::Release => {}
             }
         }
         Ok(())
@@ -174,7 +177,7 @@ impl Engine {
         }
         if self.trains(params, conv.weight) {
             let mut dw = self.buffers.take(conv.gradient_len());
-            let mut grad = self.buffers.take(params.entries()[conv.weight].spec.len());
+            let mut grad = self.parameter_gradient(params.entries()[conv.weight].spec.len());
             let x = read(&self.activations, &x_value);
             let (isa, outputs) = (self.isa, conv.shape.outputs);
             weight_gradient(isa, &conv.runs, self.pictures, x, conv.depth(), dy, outputs, &mut dw);
@@ -224,7 +227,7 @@ impl Engine {
         let dw_mut = dw.as_deref_mut();
         tiles.backward(isa, &mut self.scratch, pictures, x, dy, conv.shape, dw_mut, to, add);
         if let Some(dw) = dw {
-            let mut grad = self.buffers.take(params.entries()[conv.weight].spec.len());
+            let mut grad = self.parameter_gradient(params.entries()[conv.weight].spec.len());
             unpack_gradient(&dw, conv.shape, &mut grad);
             self.buffers.give(dw);
             self.parameters[conv.weight] = Some(grad);
@@ -236,7 +239,7 @@ impl Engine {
     }
 
     fn bias_gradient(&mut self, bias: usize, dy: Maps<'_>, y: &Value) {
-        let mut grad = self.buffers.take(y.channels);
+        let mut grad = vec![0.0; y.channels];
         pixels::column_sums(dy, y.channels, self.pictures * y.pixels(), &mut grad);
         self.parameters[bias] = Some(grad);
     }
@@ -256,7 +259,7 @@ impl Engine {
             self.bias_gradient(l.bias, dy, y);
         }
         if self.trains(params, l.weight) {
-            let mut grad = self.buffers.take(l.inputs * l.outputs);
+            let mut grad = self.parameter_gradient(l.inputs * l.outputs);
             linear::weight_gradient(read(&self.activations, &x_value), dy, sizes, &mut grad);
             self.parameters[l.weight] = Some(grad);
         }
@@ -289,7 +292,7 @@ impl Engine {
             if !params.entries()[entry].trainable {
                 continue;
             }
-            let mut grad = self.buffers.take(y.channels);
+            let mut grad = vec![0.0; y.channels];
             for (c, grad) in grad.iter_mut().enumerate() {
                 let scale = if first == 0 { 1.0 } else { f64::from(scales.inverse[c]) };
                 *grad = (sums[first + c] * scale) as f32;

@@ -96,6 +96,8 @@ pub struct Engine {
     kept: Vec<Kept>,
     /// Gradients of parameters, by their place in [`Params::entries`].
     parameters: Vec<Option<Vec<f32>>>,
+    /// The largest of those that were handed over, for the next.
+    spare: Vec<f32>,
     /// Weights as the kernels read them, for one step at a time.
     panels: Panels,
     filters: Filters,
@@ -149,6 +151,7 @@ impl Engine {
             gradients: vec![None; values],
             kept: plan.nodes.iter().map(|_| Kept::default()).collect(),
             parameters: vec![None; params.entries().len()],
+            spare: Vec::new(),
             panels: Panels::default(),
             filters: Filters::default(),
             scratch: Scratch::default(),
@@ -209,10 +212,19 @@ impl Engine {
 
     fn release_gradients(&mut self) {
         for gradient in &mut self.parameters {
-            if let Some(vector) = gradient.take() {
-                self.buffers.give(vector);
-            }
+            *gradient = None;
         }
+    }
+
+    /// Room for the gradient of a parameter: the one that was handed over last if that is large
+    /// enough, and if not, then not beside it.
+    fn parameter_gradient(&mut self, len: usize) -> Vec<f32> {
+        let mut vector = std::mem::take(&mut self.spare);
+        if vector.capacity() < len {
+            vector = Vec::new();
+        }
+        vector.resize(len, 0.0);
+        vector
     }
 
     /// Puts the gradients of the logits in their places.

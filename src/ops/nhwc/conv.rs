@@ -165,6 +165,8 @@ struct Pointers {
     x: Vec<*const f32>,
     taps: Vec<u32>,
     y: Vec<*mut f32>,
+    /// Copies of what x points to, where that is needed.
+    copies: Vec<f32>,
     /// Where in each of the three a tile begins; one more at the end.
     starts: Vec<(usize, usize, usize)>,
 }
@@ -177,6 +179,19 @@ impl Pointers {
 
     fn tiles(&self) -> usize {
         self.starts.len() - 1
+    }
+
+    /// Points x to copies of its `depth` values.
+    fn copy(&mut self, depth: usize) {
+        self.copies.clear();
+        for &x in &self.x {
+            // SAFETY: x points to `depth` values of a pixel, or to zeros.
+            let values = unsafe { std::slice::from_raw_parts(x, depth) };
+            self.copies.extend_from_slice(values);
+        }
+        for (x, copy) in self.x.iter_mut().zip(self.copies.chunks_exact(depth)) {
+            *x = copy.as_ptr();
+        }
     }
 }
 
@@ -218,6 +233,10 @@ pub(crate) fn convolve(
         // SAFETY: only a difference of addresses is taken; what it leads to was checked above.
         false => finish.residual.map(|r| r.as_ptr() as isize - y.as_ptr() as isize),
     };
+    // Pictures that lie a multiple of the cache's sets apart push each other out of it with every
+    // step; where their taps are short, they are copied side by side.
+    let apart = g.source_pixels * x.step * size_of::<f32>();
+    let copies = g.by_place(pictures) && apart.is_multiple_of(4096) && w.depth <= 4 * LANES;
     let y_shared = Shared::new(y);
     // Many weights for few pixels: a thread takes some panels for all pixels, so that it reads every
     // weight once. Otherwise it takes some pixels for all panels.
@@ -231,6 +250,9 @@ pub(crate) fn convolve(
             for t in c * chunk..((c + 1) * chunk).min(tiles) {
                 let rows = g.tile(t, pictures, most);
                 point(&mut pointers, g, rows, pictures, x, &zeros, &y_shared, y_step);
+            }
+            if copies {
+                pointers.copy(w.depth);
             }
             for panel in some_panels.clone() {
                 let first = panel * vectors * LANES;

@@ -167,6 +167,8 @@ fn rates() {
     let mut rng = Rng::new(1);
     let mut scratch = Scratch::default();
     for (n, c, o, size, k, s) in [
+        (128, 6, 16, 12, 5, 1),
+        (128, 1, 6, 28, 5, 1),
         (32, 64, 64, 24, 3, 1),
         (32, 128, 128, 12, 3, 1),
         (32, 256, 256, 6, 3, 1),
@@ -188,15 +190,20 @@ fn rates() {
         (16, 512, 512, 7, 3, 1),
     ] {
         let isa = Isa::best();
-        let params = Conv2dParams { stride: (s, s), padding: (k / 2, k / 2), ..Default::default() };
+        let params = Conv2dParams {
+            stride: (s, s),
+            padding: if k == 5 { (0, 0) } else { (k / 2, k / 2) },
+            ..Default::default()
+        };
         let shape = Conv2dShape::new(&[n, c, size, size], &[o, c, k, k], &params).unwrap();
         let [_, _, rows, cols] = shape.output();
-        let x = values(&mut rng, n * size * size * c);
+        let (cp, op) = (padded(c), padded(o));
+        let x = values(&mut rng, n * size * size * cp);
         let w = values(&mut rng, o * c * k * k);
-        let dy = values(&mut rng, n * rows * cols * o);
+        let dy = values(&mut rng, n * rows * cols * op);
         let mut y = dy.clone();
         let mut dx = x.clone();
-        let mut dw = vec![0.0; w.len()];
+        let mut dw = vec![0.0; k * k * c * op];
         let mut grad = w.clone();
         let ws = WeightShape { outputs: o, inputs: c, kernel: (k, k) };
         let (mut forward, mut backward) = (Panels::default(), Panels::default());
@@ -215,10 +222,10 @@ fn rates() {
         };
         time("pack", &mut || forward.pack_forward(isa, &w, ws));
         time("packb", &mut || backward.pack_backward(isa, &w, ws));
-        let xm = Maps { data: &x, step: c };
-        time("y", &mut || convolve(isa, &to, n, xm, &forward, &mut y, o, Finish::default()));
-        let ym = Maps { data: &dy, step: o };
-        time("dx", &mut || convolve(isa, &from, n, ym, &backward, &mut dx, c, Finish::default()));
+        let xm = Maps { data: &x, step: cp };
+        time("y", &mut || convolve(isa, &to, n, xm, &forward, &mut y, op, Finish::default()));
+        let ym = Maps { data: &dy, step: op };
+        time("dx", &mut || convolve(isa, &from, n, ym, &backward, &mut dx, cp, Finish::default()));
         time("dw", &mut || weight_gradient(isa, &runs, n, xm, c, ym, o, &mut dw));
         time("unpack", &mut || unpack_gradient(&dw, ws, &mut grad));
         if let Some(tiles) = Winograd::new(&shape.window) {

@@ -173,7 +173,10 @@ struct Pointers {
 
 impl Pointers {
     fn clear(&mut self) {
-        (self.x.clear(), self.taps.clear(), self.y.clear(), self.starts.clear());
+        self.x.clear();
+        self.taps.clear();
+        self.y.clear();
+        self.starts.clear();
         self.starts.push((0, 0, 0));
     }
 
@@ -401,20 +404,19 @@ impl Runs {
 
     /// The part of the batch in these pictures and output rows.
     fn part(&self, pictures: Range<usize>, rows: Range<usize>) -> Part {
-        let (mut x_pixels, mut y_pixels) = (usize::MAX..0, usize::MAX..0);
-        for tap in 0..self.taps {
-            for &(x, y, len) in &self.runs[tap * self.rows..][rows.clone()] {
-                let (x, y, len) = (x as usize, y as usize, len as usize);
-                if len > 0 {
-                    x_pixels =
-                        x_pixels.start.min(x)..x_pixels.end.max(x + (len - 1) * self.step + 1);
-                    y_pixels = y_pixels.start.min(y)..y_pixels.end.max(y + len);
-                }
-            }
-        }
-        if x_pixels.is_empty() {
-            (x_pixels, y_pixels) = (0..1, 0..1); // all of it lies in the padding
-        }
+        let runs = || (0..self.taps).flat_map(|tap| &self.runs[tap * self.rows..][rows.clone()]);
+        let runs = || runs().filter(|run| run.2 > 0);
+        let first =
+            |pick: fn(&(u32, u32, u32)) -> u32| runs().map(pick).min().unwrap_or(0) as usize;
+        let end = |pick: fn(&(u32, u32, u32)) -> u32, step: usize| {
+            runs()
+                .map(|run| pick(run) as usize + (run.2 as usize - 1) * step + 1)
+                .max()
+                .unwrap_or(1)
+        };
+        // One pixel where all of the part lies in the padding.
+        let x_pixels = first(|run| run.0)..end(|run| run.0, self.step);
+        let y_pixels = first(|run| run.1)..end(|run| run.1, 1);
         Part { pictures, rows, x_pixels, y_pixels }
     }
 

@@ -270,6 +270,7 @@ impl Lanes for Plain {
 macro_rules! for_each_isa {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident<$V:ident>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
+        #[allow(clippy::too_many_arguments)] // the letters of an equation
         $vis unsafe fn $name(isa: $crate::ops::nhwc::lanes::Isa, $($arg: $ty),*) {
             #[inline(always)]
             unsafe fn body<$V: $crate::ops::nhwc::lanes::Lanes>($($arg: $ty),*) $body

@@ -9,6 +9,8 @@
 //! `dot` reads its rows through pointers, one for each row and tap, so that a convolution needs no
 //! im2col: the pointers are the column matrix.
 
+#![allow(clippy::needless_range_loop)] // indices are those of the equations
+
 use super::lanes::{Isa, LANES, Lanes, for_each_isa};
 
 /// What happens to a tile's sums before they are stored.

@@ -11,6 +11,8 @@
 //! d are tiles of 6×6 input pixels, four apart; V, U and M are 36 matrices, [tiles, C], [C, O] and
 //! [tiles, O]. The backward pass is the adjoint of the forward pass, step by step.
 
+#![allow(clippy::needless_range_loop)] // indices are those of the equations
+
 use rayon::prelude::*;
 
 use super::conv::{Finish, Maps};

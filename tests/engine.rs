@@ -195,6 +195,34 @@ fn resnets() {
     check("resnet50", 64, 4);
 }
 
+/// Loss gradients and logits on pools of 1, 2 and 3 threads, to the bit.
+#[test]
+fn the_bits_do_not_depend_on_the_threads() {
+    let run = |name: &str, side: usize| {
+        let model = model(name, side);
+        let (c, h, w) = model.config.input;
+        let params = model.network.params();
+        let mut engine = Engine::training(&model.network, (c, h, w)).unwrap().unwrap();
+        let output = engine.forward(params, &pictures((9, c, h, w), DType::F32), 0).unwrap();
+        let labels = [0, 1, 2, 3, 4, 5, 6, 0, 1];
+        engine.backward(params, &loss(&output, &labels).unwrap().backward().unwrap()).unwrap();
+        let gradients = (0..params.entries().len()).filter_map(|i| engine.gradient(i));
+        let mut bits: Vec<u32> = gradients.flatten().map(|v| v.to_bits()).collect();
+        let logits = output.logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        bits.extend(logits.iter().map(|v| v.to_bits()));
+        bits
+    };
+    for (name, side) in [("lenet5-relu", 28), ("googlenet", 64), ("resnet18", 48)] {
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| run(name, side))
+        };
+        let one = on(1);
+        assert!(one.len() > 1000);
+        assert!(one == on(2) && one == on(3), "{name}");
+    }
+}
+
 /// What is frozen has no gradient, and nothing is computed below the last layer that is trained.
 #[test]
 fn frozen_layers() {

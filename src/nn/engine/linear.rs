@@ -4,8 +4,11 @@
 use rayon::prelude::*;
 
 use crate::ops::nhwc::conv::Maps;
-use crate::ops::nhwc::pixels::MapsMut;
+use crate::ops::nhwc::pixels::{self, MapsMut};
 use crate::ops::{Mat, MatMut, gemm};
+
+/// Up to so many pictures it is reading the weights that takes the time: once, as they stand.
+const FEW: usize = 4;
 
 /// Columns of a block.
 const BLOCK: usize = 192;
@@ -18,6 +21,9 @@ pub(super) fn forward(
     relu: bool,
     y: MapsMut<'_>,
 ) {
+    if pictures <= FEW {
+        return pixels::few_products(x, (w, b), (pictures, inputs, outputs), relu, y);
+    }
     let x = Mat::strided(x.data, pictures, inputs, x.step);
     let blocks = by_columns(pictures, outputs, |columns, block| {
         let w = Mat::new(&w[columns.start * inputs..], columns.len(), inputs);

@@ -77,7 +77,7 @@ enum Then {
 }
 
 /// Takes a parameter's gradient.
-type Sink<'a> = &'a mut dyn FnMut(usize, &[f32]) -> Result<Then>;
+type Sink<'a> = &'a mut (dyn FnMut(usize, &[f32]) -> Result<Then> + Send);
 
 /// A network laid out for one size of pictures, with the memory that its passes need.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ impl Engine {
             return Err(Error::Setting(message.to_owned()));
         }
         self.load(images)?;
-        self.forward_steps(params, seed)?;
+        in_pool(|| self.forward_steps(params, seed))?;
         let logits = self.end(self.plan.logits)?;
         let heads = self.plan.heads.clone();
         let aux = heads
@@ -190,7 +190,7 @@ impl Engine {
     pub fn backward(&mut self, params: &Params, grads: &GradStore) -> Result<()> {
         self.release_gradients();
         self.begin_backward(grads)?;
-        self.backward_steps(params, &mut |_, _| Ok(Then::Keep))
+        in_pool(|| self.backward_steps(params, &mut |_, _| Ok(Then::Keep)))
     }
 
     /// [`Engine::backward`] that hands each parameter's gradient to `take` (its place in
@@ -203,11 +203,15 @@ impl Engine {
         &mut self,
         params: &Params,
         grads: &GradStore,
-        take: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
+        take: &mut (dyn FnMut(usize, &[f32]) -> Result<()> + Send),
     ) -> Result<()> {
         self.release_gradients();
         self.begin_backward(grads)?;
-        self.backward_steps(params, &mut |entry, grad| take(entry, grad).map(|()| Then::Release))
+        in_pool(|| {
+            self.backward_steps(params, &mut |entry, grad| {
+                take(entry, grad).map(|()| Then::Release)
+            })
+        })
     }
 
     fn release_gradients(&mut self) {
@@ -263,7 +267,7 @@ impl Engine {
             return Err(Error::Setting(message.to_owned()));
         }
         self.load(images)?;
-        self.forward_steps(params, 0)?;
+        in_pool(|| self.forward_steps(params, 0))?;
         let logits = self.end(self.plan.logits)?;
         self.ends.clear();
         Ok(logits.detach())
@@ -354,6 +358,15 @@ fn lay_out(params: &Params, conv: &Conv, isa: Isa, pictures: usize) -> Result<(W
         false => panels.pack_forward(isa, &weight, conv.shape),
     }
     Ok((Weights::Direct(panels), bias))
+}
+
+/// Runs a whole pass on one of rayon's threads: from there, sharing work out takes microseconds, from
+/// a thread that is none of them a sleep and a waking up each time, which a small net notices.
+fn in_pool<T: Send>(pass: impl FnOnce() -> T + Send) -> T {
+    match rayon::current_thread_index() {
+        Some(_) => pass(),
+        None => rayon::scope(|_| pass()),
+    }
 }
 
 /// A copy of a tensor's values.

@@ -1,15 +1,73 @@
 //! The kernel for f32 without groups: to channels-last maps, through the kernels of
 //! [`nhwc`](crate::ops::nhwc), and back. Moving the maps costs little beside what is gained.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::{Conv2dShape, Conv2dWants};
 use crate::ops::nhwc::conv::{Finish, Gather, Maps, Runs, convolve, weight_gradient};
 use crate::ops::nhwc::lanes::{Isa, padded};
+use crate::ops::nhwc::order::{to_channels_first, to_channels_last};
 use crate::ops::nhwc::pack::{Panels, WeightShape, unpack_gradient};
-use crate::ops::nhwc::pixels::{MapsMut, to_channels_first, to_channels_last};
+use crate::ops::nhwc::pixels::MapsMut;
 use crate::ops::nhwc::winograd::{Filters, Scratch, Winograd};
 
 /// Fewer channels than this are mostly padding as vectors; the other kernel is faster there.
 pub(super) const LEAST_CHANNELS: usize = 4;
+
+/// Memory that is kept from call to call: fresh pages would cost as much as the convolution.
+#[derive(Default)]
+struct Kept {
+    x: Vec<f32>,
+    y: Vec<f32>,
+    to: Vec<f32>,
+    sums: Vec<f32>,
+    filters: Filters,
+    panels: Panels,
+    scratch: Scratch,
+}
+
+impl Kept {
+    /// The memory, or new memory where another thread is using it.
+    fn lock() -> Lent {
+        static KEPT: Mutex<Option<Box<Kept>>> = Mutex::new(None);
+        let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Lent { kept: kept.unwrap_or_default(), home: &KEPT }
+    }
+}
+
+/// [`Kept`] memory in use, which goes back when it is dropped.
+struct Lent {
+    kept: Box<Kept>,
+    home: &'static Mutex<Option<Box<Kept>>>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let kept = std::mem::take(&mut self.kept);
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+    }
+}
+
+impl std::ops::Deref for Lent {
+    type Target = Kept;
+    fn deref(&self) -> &Kept {
+        &self.kept
+    }
+}
+
+impl std::ops::DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Kept {
+        &mut self.kept
+    }
+}
+
+/// The first `len` values, of which there are made enough; they are overwritten.
+fn grown(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if values.len() < len {
+        values.resize(len, 0.0);
+    }
+    &mut values[..len]
+}
 
 /// The sizes of a call.
 struct Sizes {
@@ -36,24 +94,24 @@ pub(super) fn forward(shape: &Conv2dShape, x: &[f32], w: &[f32], b: Option<&[f32
     let (isa, sizes) = (Isa::best(), Sizes::of(shape));
     let WeightShape { outputs, inputs, .. } = sizes.weight;
     let n = sizes.pictures;
-    let x = to_channels_last(x, n, inputs, sizes.pixels.0);
-    let x = Maps { data: &x, step: padded(inputs) };
+    let Kept { x: xs, y: ys, filters, panels, .. } = &mut *Kept::lock();
+    let x_step = padded(inputs);
+    to_channels_last(x, n, inputs, sizes.pixels.0, grown(xs, n * sizes.pixels.0 * x_step));
+    let x = Maps { data: xs, step: x_step };
     let step = padded(outputs);
-    let mut to = vec![0.0; n * sizes.pixels.1 * step];
+    let to = grown(ys, n * sizes.pixels.1 * step);
     let bias = b.map(|b| b.iter().copied().chain(std::iter::repeat_n(0.0, step - b.len())));
     let bias: Option<Vec<f32>> = bias.map(Iterator::collect);
     let finish = Finish { bias: bias.as_deref(), ..Finish::default() };
     let tiles = Winograd::new(&shape.window).filter(|tiles| tiles.pays(n, inputs, outputs));
     if let Some(tiles) = tiles {
-        let mut filters = Filters::default();
         filters.forward(isa, w, sizes.weight);
-        tiles.forward(isa, n, x, &filters, MapsMut { data: &mut to, step }, finish);
+        tiles.forward(isa, n, x, filters, MapsMut { data: to, step }, finish);
     } else {
-        let mut panels = Panels::default();
         panels.pack_forward(isa, w, sizes.weight);
-        convolve(isa, &Gather::forward(&shape.window), n, x, &panels, &mut to, step, finish);
+        convolve(isa, &Gather::forward(&shape.window), n, x, panels, to, step, finish);
     }
-    to_channels_first(&to, n, outputs, sizes.pixels.1, y);
+    to_channels_first(ys, n, outputs, sizes.pixels.1, y);
 }
 
 /// The gradients of x and w that are wanted, into slices of their shapes.
@@ -68,37 +126,35 @@ pub(super) fn backward(
     let WeightShape { outputs, inputs, kernel } = sizes.weight;
     let n = sizes.pictures;
     let (step, wide) = (padded(inputs), padded(outputs));
-    let x = to_channels_last(x, n, inputs, sizes.pixels.0);
-    let dy = to_channels_last(dy, n, outputs, sizes.pixels.1);
-    let (x, dy) = (Maps { data: &x, step }, Maps { data: &dy, step: wide });
-    let mut to = vec![0.0; if wants.input { n * sizes.pixels.0 * step } else { 0 }];
-    let taps = kernel.0 * kernel.1;
-    let mut sums = vec![0.0; if wants.weight { taps * inputs * wide } else { 0 }];
+    let Kept { x: xs, y: ys, to, sums, filters, panels, scratch } = &mut *Kept::lock();
+    to_channels_last(x, n, inputs, sizes.pixels.0, grown(xs, n * sizes.pixels.0 * step));
+    to_channels_last(dy, n, outputs, sizes.pixels.1, grown(ys, n * sizes.pixels.1 * wide));
+    let (x, dy) = (Maps { data: xs, step }, Maps { data: ys, step: wide });
+    let to = grown(to, n * sizes.pixels.0 * step);
+    let sums = grown(sums, kernel.0 * kernel.1 * inputs * wide);
     let tiles = Winograd::new(&shape.window);
     if let Some(tiles) = tiles.filter(|tiles| tiles.pays_backward(n, inputs, outputs)) {
-        let mut filters = Filters::default();
         if wants.input {
             filters.backward(isa, w, sizes.weight);
         }
-        let dx = wants.input.then(|| (&filters, MapsMut { data: &mut to, step }));
-        let dw = wants.weight.then_some(&mut sums[..]);
-        tiles.backward(isa, &mut Scratch::default(), n, x, dy, sizes.weight, dw, dx, false);
+        let dx = wants.input.then(|| (&*filters, MapsMut { data: &mut *to, step }));
+        let dw = wants.weight.then_some(&mut *sums);
+        tiles.backward(isa, scratch, n, x, dy, sizes.weight, dw, dx, false);
     } else {
         if wants.weight {
             let runs = Runs::new(&shape.window);
-            weight_gradient(isa, &runs, n, x, inputs, dy, outputs, &mut sums);
+            weight_gradient(isa, &runs, n, x, inputs, dy, outputs, sums);
         }
         if wants.input {
-            let mut panels = Panels::default();
             panels.pack_backward(isa, w, sizes.weight);
             let (g, finish) = (Gather::backward(&shape.window), Finish::default());
-            convolve(isa, &g, n, dy, &panels, &mut to, step, finish);
+            convolve(isa, &g, n, dy, panels, to, step, finish);
         }
     }
     if wants.input {
-        to_channels_first(&to, n, inputs, sizes.pixels.0, dx);
+        to_channels_first(to, n, inputs, sizes.pixels.0, dx);
     }
     if wants.weight {
-        unpack_gradient(&sums, sizes.weight, dw);
+        unpack_gradient(sums, sizes.weight, dw);
     }
 }

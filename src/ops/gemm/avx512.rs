@@ -141,7 +141,7 @@ unsafe fn micro_kernel(
 }
 
 /// A mask of the first `count` lanes.
-fn lanes(count: usize) -> __mmask16 {
+pub(in crate::ops) fn lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
 }
 
@@ -208,7 +208,7 @@ fn pack_transposed<const WIDTH: usize>(mat: Mat<'_, f32>, packed: &mut [f32]) {
 
 /// Transposes 16 rows of 16 values, in four rounds that swap ever larger parts.
 #[target_feature(enable = "avx512f")]
-fn transpose(r: [__m512; LANES]) -> [__m512; LANES] {
+pub(in crate::ops) fn transpose(r: [__m512; LANES]) -> [__m512; LANES] {
     let pd = |x| _mm512_castps_pd(x);
     let ps = |x| _mm512_castpd_ps(x);
     // Pairs of rows, then quads: t[4i + j] holds column j of each 128-bit lane of rows 4i..4i+4.

@@ -2,7 +2,7 @@
 //! AVX-512, by the `gemm` crate elsewhere.
 
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(super) mod avx512;
 
 use std::ops::Range;
 

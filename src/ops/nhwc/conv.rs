@@ -316,6 +316,7 @@ fn point(
         (n, place) = g.next_row(n, place, pictures);
     }
     let places = &places[..rows.len()];
+    to.x.reserve(places.len() * g.taps);
     for tap in 0..g.taps {
         let (before, mut inside) = (to.x.len(), false);
         for &(picture, place) in places {

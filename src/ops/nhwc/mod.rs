@@ -8,6 +8,7 @@
 pub(crate) mod conv;
 pub(crate) mod lanes;
 pub(crate) mod norm;
+pub(crate) mod order;
 pub(crate) mod pack;
 pub(crate) mod pixels;
 pub(crate) mod pool;

@@ -77,63 +77,6 @@ pub(crate) fn from_channels_first(
     });
 }
 
-/// Pixels that change their order at a time, with sixteen channels: a block stays in the first-level
-/// cache.
-const BLOCK: usize = 64;
-
-/// [N, C, pixels] to maps, [N, pixels, padded(C)].
-pub(crate) fn to_channels_last(from: &[f32], n: usize, channels: usize, pixels: usize) -> Vec<f32> {
-    let step = padded(channels);
-    let mut to = vec![0.0; n * pixels * step];
-    if to.is_empty() {
-        return to;
-    }
-    let pictures = to.par_chunks_mut(pixels * step).zip(from.par_chunks(channels * pixels));
-    pictures.for_each(|(to, from)| {
-        to.par_chunks_mut(BLOCK * step).enumerate().for_each(|(i, to)| {
-            let (first, count) = (i * BLOCK, to.len() / step);
-            for some in (0..channels).step_by(LANES) {
-                for c in some..(some + LANES).min(channels) {
-                    let from = &from[c * pixels + first..][..count];
-                    let to = to.iter_mut().skip(c).step_by(step);
-                    from.iter().zip(to).for_each(|(&from, to)| *to = from);
-                }
-            }
-        });
-    });
-    to
-}
-
-/// The other way round.
-pub(crate) fn to_channels_first(
-    from: &[f32],
-    n: usize,
-    channels: usize,
-    pixels: usize,
-    to: &mut [f32],
-) {
-    let step = padded(channels);
-    if n * pixels * channels == 0 {
-        return;
-    }
-    to.par_chunks_mut(channels * pixels).zip(from.par_chunks(pixels * step)).for_each(
-        |(to, from)| {
-            to.par_chunks_mut(LANES * pixels).enumerate().for_each(|(i, to)| {
-                for first in (0..pixels).step_by(BLOCK) {
-                    let count = BLOCK.min(pixels - first);
-                    for (c, to) in to.chunks_exact_mut(pixels).enumerate() {
-                        let from = from[first * step + i * LANES + c..].iter().step_by(step);
-                        to[first..first + count]
-                            .iter_mut()
-                            .zip(from)
-                            .for_each(|(to, &from)| *to = from);
-                    }
-                }
-            });
-        },
-    );
-}
-
 /// Maps to features, [N, C·H·W] in the order of the state dict: PyTorch's flatten. `back` does the
 /// opposite: features to maps, adding where `add`.
 pub(crate) fn flatten(
@@ -260,6 +203,61 @@ pub(crate) fn column_sums(x: Maps<'_>, channels: usize, pixels: usize, sums: &mu
         .collect();
     for (c, sum) in sums.iter_mut().enumerate().take(channels) {
         *sum = parts.iter().map(|part| f64::from(part[c])).sum::<f64>() as f32;
+    }
+}
+
+/// `y = relu?(x·Wᵀ + b)` for a few pictures, W [outputs, inputs]: each row of W is read once.
+///
+/// # Panics
+/// If a slice is shorter than its shape: the caller has checked its shapes.
+pub(crate) fn few_products(
+    x: Maps<'_>,
+    (w, b): (&[f32], &[f32]),
+    (pictures, inputs, outputs): (usize, usize, usize),
+    relu: bool,
+    y: MapsMut<'_>,
+) {
+    let isa = Isa::best();
+    let columns: Vec<Vec<f32>> = (0..outputs)
+        .into_par_iter()
+        .with_min_len(32)
+        .map(|o| {
+            let row = &w[o * inputs..(o + 1) * inputs];
+            let product = |n| {
+                let (mut lanes, x) = ([0.0; LANES], x.pixel(n, inputs));
+                // SAFETY: x and the row have `inputs` values, the sums a vector.
+                unsafe { lane_products(isa, x, row, &mut lanes) };
+                let whole = inputs / LANES * LANES;
+                let rest = x[whole..].iter().zip(&row[whole..]).map(|(x, w)| x * w);
+                let sum = lanes.iter().sum::<f32>() + rest.sum::<f32>() + b[o];
+                if relu && sum < 0.0 { 0.0 } else { sum }
+            };
+            (0..pictures).map(product).collect()
+        })
+        .collect();
+    for (n, y) in y.data.chunks_mut(y.step).take(pictures).enumerate() {
+        y.iter_mut().zip(&columns).for_each(|(y, column)| *y = column[n]);
+    }
+}
+
+for_each_isa! {
+    /// Σ x·w over whole vectors, lane by lane; four sums at a time hide the products' latency.
+    unsafe fn lane_products<V>(x: &[f32], w: &[f32], sums: &mut [f32; LANES]) {
+        // SAFETY (whole function): only whole vectors inside x and w are read.
+        unsafe {
+            let mut four = [V::splat(0.0); 4];
+            let blocks = x.len() / (4 * LANES);
+            for i in 0..blocks {
+                for (j, sum) in four.iter_mut().enumerate() {
+                    let at = (4 * i + j) * LANES;
+                    *sum = V::load(x.as_ptr().add(at)).fma(V::load(w.as_ptr().add(at)), *sum);
+                }
+            }
+            for at in (4 * blocks * LANES..x.len() / LANES * LANES).step_by(LANES) {
+                four[0] = V::load(x.as_ptr().add(at)).fma(V::load(w.as_ptr().add(at)), four[0]);
+            }
+            four[0].add(four[1]).add(four[2].add(four[3])).store(sums.as_mut_ptr());
+        }
     }
 }
 

@@ -95,8 +95,9 @@ unsafe fn dot_body<V: Lanes, const R: usize, const N: usize>(t: Dot) {
         for i in 0..t.tap_count {
             let rows: [*const f32; R] = std::array::from_fn(|r| *t.x.add(i * R + r));
             let mut w = t.w.add(*t.taps.add(i) as usize * t.depth * N * LANES);
+            let fetch = i == 0 && !t.next.is_null();
             for d in 0..t.depth {
-                if d % LANES == 0 && i == 0 && !t.next.is_null() {
+                if fetch && d % LANES == 0 {
                     (0..R).for_each(|r| prefetch((*t.next.add(r)).wrapping_add(d)));
                 }
                 let ws: [V; N] = std::array::from_fn(|v| V::load(w.add(v * LANES)));

@@ -184,15 +184,18 @@ impl Pointers {
         self.starts.len() - 1
     }
 
-    /// Points x to copies of its `depth` values.
-    fn copy(&mut self, depth: usize) {
+    /// Points x to copies of its `len` values, a whole number of vectors.
+    fn copy(&mut self, len: usize) {
         self.copies.clear();
+        self.copies.reserve(self.x.len() * len);
         for &x in &self.x {
-            // SAFETY: x points to `depth` values of a pixel, or to zeros.
-            let values = unsafe { std::slice::from_raw_parts(x, depth) };
-            self.copies.extend_from_slice(values);
+            for at in (0..len).step_by(LANES) {
+                // SAFETY: x points to the vectors of a pixel, or to as many zeros.
+                let vector = unsafe { x.add(at).cast::<[f32; LANES]>().read_unaligned() };
+                self.copies.extend_from_slice(&vector);
+            }
         }
-        for (x, copy) in self.x.iter_mut().zip(self.copies.chunks_exact(depth)) {
+        for (x, copy) in self.x.iter_mut().zip(self.copies.chunks_exact(len)) {
             *x = copy.as_ptr();
         }
     }
@@ -227,7 +230,7 @@ pub(crate) fn convolve(
     assert!(x.data.len() >= x_len && y.len() >= y_len && w.taps == g.taps, "conv outside its maps");
     assert!(finish.bias.is_none_or(|b| b.len() >= wide), "bias too short");
     assert!(finish.residual.is_none_or(|r| r.len() >= y_len), "residual too short");
-    let zeros = vec![0.0; w.depth];
+    let zeros = vec![0.0; padded(w.depth)];
     let (most, vectors) = isa.tile();
     let tiles = g.tiles(pictures, most);
     let panels = wide.div_ceil(vectors * LANES);
@@ -239,7 +242,10 @@ pub(crate) fn convolve(
     // Pictures that lie a multiple of the cache's sets apart push each other out of it with every
     // step; where their taps are short, they are copied side by side.
     let apart = g.source_pixels * x.step * size_of::<f32>();
-    let copies = g.by_place(pictures) && apart.is_multiple_of(4096) && w.depth <= 4 * LANES;
+    let copies = g.by_place(pictures)
+        && apart.is_multiple_of(4096)
+        && w.depth <= 4 * LANES
+        && x.data.len() >= x_len - w.depth + padded(w.depth);
     let y_shared = Shared::new(y);
     // Many weights for few pixels: a thread takes some panels for all pixels, so that it reads every
     // weight once. Otherwise it takes some pixels for all panels.
@@ -255,7 +261,7 @@ pub(crate) fn convolve(
                 point(&mut pointers, g, rows, pictures, x, &zeros, &y_shared, y_step);
             }
             if copies {
-                pointers.copy(w.depth);
+                pointers.copy(padded(w.depth));
             }
             for panel in some_panels.clone() {
                 let first = panel * vectors * LANES;
@@ -318,6 +324,9 @@ fn point(
     let places = &places[..rows.len()];
     to.x.reserve(places.len() * g.taps);
     for tap in 0..g.taps {
+        if g.by_place(pictures) && g.sources[places[0].1 + tap] < 0 {
+            continue; // for this row, and so for all: they are the same pixel of several pictures
+        }
         let (before, mut inside) = (to.x.len(), false);
         for &(picture, place) in places {
             let source = g.sources[place + tap];

@@ -137,7 +137,7 @@ pub(super) fn backward(
         if wants.input {
             filters.backward(isa, w, sizes.weight);
         }
-        let dx = wants.input.then(|| (&*filters, MapsMut { data: &mut *to, step }));
+        let dx = wants.input.then_some((&*filters, MapsMut { data: &mut *to, step }));
         let dw = wants.weight.then_some(&mut *sums);
         tiles.backward(isa, scratch, n, x, dy, sizes.weight, dw, dx, false);
     } else {

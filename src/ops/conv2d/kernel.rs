@@ -88,23 +88,8 @@ pub fn backward<T: Real>(
     dy: &[T],
     wants: Conv2dWants,
 ) -> Conv2dGrads<T> {
-    if in_vectors(shape) && shape.batch > 0 {
-        let mut dx = vec![T::zero(); if wants.input { x.len() } else { 0 }];
-        let mut dw = vec![T::zero(); if wants.weight { w.len() } else { 0 }];
-        let mut done = false;
-        if let (Some(x), Some(w), Some(dy)) = (T::as_f32(x), T::as_f32(w), T::as_f32(dy))
-            && let (Some(dx), Some(dw)) = (T::as_f32_mut(&mut dx), T::as_f32_mut(&mut dw))
-        {
-            channels_last::backward(shape, (x, w, dy), wants, dx, dw);
-            done = true;
-        }
-        if done {
-            return Conv2dGrads {
-                input: wants.input.then_some(dx),
-                weight: wants.weight.then_some(dw),
-                bias: wants.bias.then(|| bias_gradient(shape, dy)),
-            };
-        }
+    if let Some(grads) = backward_in_vectors(shape, x, w, dy, wants) {
+        return grads;
     }
     let plan = Plan::new(shape);
     let chunks = shape.batch.div_ceil(plan.pictures).max(1);
@@ -124,6 +109,28 @@ pub fn backward<T: Real>(
         weight: wants.weight.then(|| sum_in_order(partial, w.len())),
         bias: wants.bias.then(|| bias_gradient(shape, dy)),
     }
+}
+
+/// The backward pass of the kernel for f32 that works in vectors of channels, where it suits.
+fn backward_in_vectors<T: Real>(
+    shape: &Conv2dShape,
+    x: &[T],
+    w: &[T],
+    dy: &[T],
+    wants: Conv2dWants,
+) -> Option<Conv2dGrads<T>> {
+    if !in_vectors(shape) || shape.batch == 0 {
+        return None;
+    }
+    let values = (T::as_f32(x)?, T::as_f32(w)?, T::as_f32(dy)?);
+    let mut dx = vec![T::zero(); if wants.input { x.len() } else { 0 }];
+    let mut dw = vec![T::zero(); if wants.weight { w.len() } else { 0 }];
+    channels_last::backward(shape, values, wants, T::as_f32_mut(&mut dx)?, T::as_f32_mut(&mut dw)?);
+    Some(Conv2dGrads {
+        input: wants.input.then_some(dx),
+        weight: wants.weight.then_some(dw),
+        bias: wants.bias.then(|| bias_gradient(shape, dy)),
+    })
 }
 
 /// The gradient of the weight over some pictures; that of their input is added to `dx`.

@@ -32,10 +32,11 @@ fn in_f64(network: &Network) -> Network {
 
 fn in_type(network: &Network, dtype: DType) -> Network {
     let layers = network.layers().clone();
-    let copy = Network::new(layers, &Init::PYTORCH, 0, dtype, &Device::Cpu).unwrap();
+    let mut copy = Network::new(layers, &Init::PYTORCH, 0, dtype, &Device::Cpu).unwrap();
     let entries = network.params().entries();
     let tensors: Vec<_> =
         entries.iter().map(|e| (e.spec.name.clone(), e.var.as_detached_tensor())).collect();
+    copy.params_mut().freeze(|name| !network.params().get(name).unwrap().trainable);
     copy.params().set(tensors.iter().map(|(name, t)| (name.as_str(), t))).unwrap();
     copy
 }
@@ -240,6 +241,21 @@ fn frozen_layers() {
     for (i, entry) in params.entries().iter().enumerate() {
         assert_eq!(engine.gradient(i).is_some(), entry.trainable, "{}", entry.spec.name);
     }
+}
+
+/// A frozen norm works as in evaluation, in both passes, and its statistics stay.
+#[test]
+fn frozen_norms() {
+    let mut model = model("resnet18", 40);
+    // Statistics of some batch, so that they are not those that a norm begins with.
+    let x = pictures((4, 3, 40, 40), DType::F32);
+    model.network.forward(&x, Mode::Train { seed: 0 }).unwrap();
+    model.network.params_mut().freeze(|name| {
+        name.starts_with("bn1") || name.starts_with("layer1.0.bn") || name.starts_with("layer2.0")
+    });
+    let before = values(&buffers(&model.network)["bn1.running_mean"]);
+    compare(&model.network, model.config.input, 4, 2e-4);
+    assert_eq!(values(&buffers(&model.network)["bn1.running_mean"]), before);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::optim::Optimizer;
 use super::run::{Best, EpochRow, Progress, RunFolder, Summary};
 use super::schedule::LearningRate;
 use crate::data::{Batch, Loader};
-use crate::nn::{Engine, Entry, Mode, Output, Params, Role};
+use crate::nn::{Engine, Mode, Output};
 use crate::ops::{self, CrossEntropyParams};
 use crate::rng::Rng;
 use crate::{Error, Result};
@@ -60,10 +60,8 @@ pub struct Trainer<'a, N> {
     job: Job<'a, N>,
     folder: RunFolder,
     optimizer: Optimizer,
-    /// What runs the steps, for networks that it can run; made with the first batch.
-    engine: Option<Engine>,
-    /// Whether it was found to be no such network.
-    no_engine: bool,
+    /// What runs the steps, if it can run the network; asked with the first batch.
+    engine: Option<Option<Engine>>,
     rate: LearningRate,
     progress: Progress,
     /// When the resume state was last saved.
@@ -89,17 +87,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let folder = RunFolder::create(folder, job.config)?;
         let progress = Progress::default();
         folder.write_state(job.network.params(), &optimizer, &progress)?;
-        Ok(Trainer {
-            job,
-            folder,
-            optimizer,
-            engine: None,
-            no_engine: false,
-            rate,
-            progress,
-            saved: Instant::now(),
-            reported: BTreeSet::new(),
-        })
+        Ok(Self::at(job, folder, optimizer, rate, progress))
     }
 
     /// Goes on with the run in `folder`: the network takes over the weights of its resume state.
@@ -123,17 +111,19 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         }
         folder.write_config(job.config)?;
         folder.write_metrics(&progress.rows)?;
-        Ok(Trainer {
-            job,
-            folder,
-            optimizer,
-            engine: None,
-            no_engine: false,
-            rate,
-            progress,
-            saved: Instant::now(),
-            reported: BTreeSet::new(),
-        })
+        Ok(Self::at(job, folder, optimizer, rate, progress))
+    }
+
+    /// A run that stands at `progress`.
+    fn at(
+        job: Job<'a, N>,
+        folder: RunFolder,
+        optimizer: Optimizer,
+        rate: LearningRate,
+        progress: Progress,
+    ) -> Self {
+        let (saved, reported) = (Instant::now(), BTreeSet::new());
+        Trainer { job, folder, optimizer, engine: None, rate, progress, saved, reported }
     }
 
     /// The run's folder.
@@ -236,9 +226,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let lr = self.rate.at(step);
         let seed = Rng::stream(config.seed, "step", &[step]).next_u64();
         let images = input(self.job.network, batch, self.job.device)?;
-        self.prepare_engine(&images)?;
         let params = self.job.network.params();
-        let output = match &mut self.engine {
+        let output = match self.engine(&images)? {
             Some(engine) => engine.forward(params, &images, seed)?,
             None => self.job.network.forward(&images, Mode::Train { seed })?,
         };
@@ -250,7 +239,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             return Err(self.diverged(&format!("the loss is {loss} at {at}, learning rate {lr}")));
         }
         let grads = total.backward()?;
-        match &mut self.engine {
+        match self.engine.as_mut().and_then(Option::as_mut) {
             Some(engine) => {
                 let optimizer = &mut self.optimizer;
                 engine.backward_into(params, &grads, &mut |entry, gradient| {
@@ -274,19 +263,15 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         })
     }
 
-    /// Makes the engine, if the network is one for it.
-    fn prepare_engine(&mut self, images: &Tensor) -> Result<()> {
-        if self.engine.is_none()
-            && let Some(network) = self.job.network.network()
-            && !self.no_engine
-        {
+    /// The engine for pictures like these, if the network is one for it.
+    fn engine(&mut self, images: &Tensor) -> Result<Option<&mut Engine>> {
+        if self.engine.is_none() {
             let (_, c, h, w) = images.dims4()?;
-            if !has_frozen_norms(network.params()) {
-                self.engine = Engine::training(network, (c, h, w))?;
-            }
-            self.no_engine = self.engine.is_none();
+            let network = self.job.network.network();
+            let engine = network.map(|network| Engine::training(network, (c, h, w)));
+            self.engine = Some(engine.transpose()?.flatten());
         }
-        Ok(())
+        Ok(self.engine.as_mut().and_then(Option::as_mut))
     }
 
     /// `None` where it was stopped.
@@ -410,16 +395,12 @@ fn prepare<N: Trainable>(job: &Job<'_, N>) -> Result<(Optimizer, LearningRate)> 
     Ok((optimizer, config.learning_rate(job.train.batches())))
 }
 
-/// Whether some batch norm works as in evaluation, or some tensor thaws: the engine, which is laid out
-/// once, knows of neither.
-fn has_frozen_norms(params: &Params) -> bool {
-    let is_norm = |role| matches!(role, Role::NormWeight | Role::NormBias);
-    let frozen = |entry: &Entry| !entry.trainable && is_norm(entry.spec.role);
-    params.entries().iter().any(|entry| entry.thaw > 0 || frozen(entry))
-}
-
 /// The loss of the main logits, and with the weighted losses of auxiliary heads.
-fn losses(output: &Output, labels: &[u32], label_smoothing: f64) -> Result<(Tensor, Tensor)> {
+pub(crate) fn losses(
+    output: &Output,
+    labels: &[u32],
+    label_smoothing: f64,
+) -> Result<(Tensor, Tensor)> {
     let entropy = CrossEntropyParams { label_smoothing, ..Default::default() };
     let main = ops::cross_entropy(&output.logits, labels, &entropy)?;
     let mut total = main.clone();

@@ -1,7 +1,9 @@
 //! The backward pass, step by step from the last.
 
+use std::sync::Arc;
+
 use super::forward::dropout;
-use super::plan::{Conv, Kind, Linear, Norm, Value, ValueId};
+use super::plan::{Conv, EntryId, Kind, Linear, Node, Norm, Value, ValueId};
 use super::{Engine, Sink, Then, linear, read, write};
 use crate::Result;
 use crate::nn::Params;
@@ -16,11 +18,12 @@ const OP: &str = "engine";
 
 impl Engine {
     pub(super) fn backward_steps(&mut self, params: &Params, sink: Sink<'_>) -> Result<()> {
-        for at in (0..self.plan.nodes.len()).rev() {
-            let y = self.plan.values[self.plan.nodes[at].y].clone();
+        let plan = Arc::clone(&self.plan);
+        for (at, node) in plan.nodes.iter().enumerate().rev() {
+            let y = plan.values[node.y];
             let Some(mut dy) = self.gradients[y.root].take() else { continue };
-            let taken = self.backward_step(at, params, &y, &mut dy)?;
-            self.hand_over(at, sink)?;
+            let taken = self.backward_step(at, node, params, &y, &mut dy)?;
+            self.hand_over(node, sink)?;
             let done = self.first_writers[y.root] == at;
             match (done, taken) {
                 (_, true) => {}
@@ -35,8 +38,8 @@ impl Engine {
     }
 
     /// Gives the gradients of a step's parameters away: nothing reads these parameters any more.
-    fn hand_over(&mut self, at: usize, sink: Sink<'_>) -> Result<()> {
-        let entries = match &self.plan.nodes[at].kind {
+    fn hand_over(&mut self, node: &Node, sink: Sink<'_>) -> Result<()> {
+        let entries = match &node.kind {
             Kind::Conv(conv) => [Some(conv.weight), conv.bias],
             Kind::Linear(linear) => [Some(linear.weight), Some(linear.bias)],
             Kind::Norm(norm) => [Some(norm.weight), Some(norm.bias)],
@@ -70,15 +73,14 @@ impl Engine {
     fn backward_step(
         &mut self,
         at: usize,
+        node: &Node,
         params: &Params,
         y: &Value,
         dy: &mut Vec<f32>,
     ) -> Result<bool> {
-        let x_id = self.plan.nodes[at].x;
-        let x_value = self.plan.values[x_id].clone();
+        let x_id = node.x;
         let pixels = self.pictures * y.pixels();
-        let kind = std::mem::replace(&mut self.plan.nodes[at].kind, Kind::Relu);
-        let relu = match &kind {
+        let relu = match &node.kind {
             Kind::Conv(conv) => conv.relu,
             Kind::Linear(linear) => linear.relu,
             Kind::Relu | Kind::AddRelu(_) => true,
@@ -88,7 +90,7 @@ impl Engine {
             let y_maps = read(&self.activations, y);
             pixels::relu_gradient(y_maps, y.wide(), pixels, write(dy, y));
         }
-        let result = match &kind {
+        match &node.kind {
             Kind::Conv(conv) => self.conv(conv, params, x_id, y, dy).map(|()| false),
             Kind::Linear(l) => self.linear(*l, params, x_id, y, dy).map(|()| false),
             Kind::Norm(norm) => self.norm(at, norm, params, x_id, y, dy),
@@ -98,20 +100,18 @@ impl Engine {
                 Ok(false)
             }
             other => {
-                if x_value.needs_gradient {
+                if self.plan.values[x_id].needs_gradient {
                     self.unary(at, other, x_id, y, dy);
                 }
                 Ok(false)
             }
-        };
-        self.plan.nodes[at].kind = kind;
-        result
+        }
     }
 
     /// Steps without parameters.
     fn unary(&mut self, at: usize, kind: &Kind, x_id: ValueId, y: &Value, dy: &[f32]) {
         let (mut dx, add) = self.target(x_id);
-        let x_value = self.plan.values[x_id].clone();
+        let x_value = self.plan.values[x_id];
         let (x, y_maps) = (read(&self.activations, &x_value), read(&self.activations, y));
         let (dy, to) = (maps(dy, y), write(&mut dx, &x_value));
         let (wide, pictures) = (y.wide(), self.pictures);
@@ -143,7 +143,7 @@ impl Engine {
 
     /// The gradient of a value is `dy` as it stands.
     fn pass_on(&mut self, to: ValueId, y: &Value, dy: &[f32]) {
-        let value = self.plan.values[to].clone();
+        let value = self.plan.values[to];
         if !value.needs_gradient {
             return;
         }
@@ -151,10 +151,6 @@ impl Engine {
         let pixels = self.pictures * y.pixels();
         pixels::copy(maps(dy, y), y.wide(), pixels, write(&mut buffer, &value), add);
         self.gradients[value.root] = Some(buffer);
-    }
-
-    fn trains(&self, params: &Params, entry: usize) -> bool {
-        params.entries()[entry].trainable
     }
 
     fn conv(
@@ -165,17 +161,15 @@ impl Engine {
         y: &Value,
         dy: &[f32],
     ) -> Result<()> {
-        let x_value = self.plan.values[x_id].clone();
+        let x_value = self.plan.values[x_id];
         let dy = maps(dy, y);
-        if let Some(bias) = conv.bias
-            && self.trains(params, bias)
-        {
-            self.bias_gradient(bias, dy, y);
+        if let Some(bias) = conv.bias {
+            self.bias_gradient(params, bias, dy, y);
         }
         if let Some(tiles) = conv.backward_tiles(self.pictures) {
             return self.conv_by_tiles(conv, tiles, params, x_id, dy);
         }
-        if self.trains(params, conv.weight) {
+        if trains(params, conv.weight) {
             let mut dw = self.buffers.take(conv.gradient_len());
             let mut grad = self.parameter_gradient(params.entries()[conv.weight].spec.len());
             let x = read(&self.activations, &x_value);
@@ -211,9 +205,9 @@ impl Engine {
         x_id: ValueId,
         dy: Maps<'_>,
     ) -> Result<()> {
-        let x_value = self.plan.values[x_id].clone();
+        let x_value = self.plan.values[x_id];
         let (isa, pictures) = (self.isa, self.pictures);
-        let trains = self.trains(params, conv.weight);
+        let trains = trains(params, conv.weight);
         let mut dw = trains.then(|| self.buffers.take(conv.gradient_len()));
         let mut dx = x_value.needs_gradient.then(|| self.target(x_id));
         let add = dx.as_ref().is_some_and(|dx| dx.1);
@@ -238,7 +232,10 @@ impl Engine {
         Ok(())
     }
 
-    fn bias_gradient(&mut self, bias: usize, dy: Maps<'_>, y: &Value) {
+    fn bias_gradient(&mut self, params: &Params, bias: EntryId, dy: Maps<'_>, y: &Value) {
+        if !trains(params, bias) {
+            return;
+        }
         let mut grad = vec![0.0; y.channels];
         pixels::column_sums(dy, y.channels, self.pictures * y.pixels(), &mut grad);
         self.parameters[bias] = Some(grad);
@@ -252,13 +249,11 @@ impl Engine {
         y: &Value,
         dy: &[f32],
     ) -> Result<()> {
-        let x_value = self.plan.values[x_id].clone();
+        let x_value = self.plan.values[x_id];
         let dy = maps(dy, y);
         let sizes = (self.pictures, l.inputs, l.outputs);
-        if self.trains(params, l.bias) {
-            self.bias_gradient(l.bias, dy, y);
-        }
-        if self.trains(params, l.weight) {
+        self.bias_gradient(params, l.bias, dy, y);
+        if trains(params, l.weight) {
             let mut grad = self.parameter_gradient(l.inputs * l.outputs);
             linear::weight_gradient(read(&self.activations, &x_value), dy, sizes, &mut grad);
             self.parameters[l.weight] = Some(grad);
@@ -281,7 +276,7 @@ impl Engine {
         y: &Value,
         dy: &mut Vec<f32>,
     ) -> Result<bool> {
-        let x_value = self.plan.values[x_id].clone();
+        let x_value = self.plan.values[x_id];
         let pixels = self.pictures * y.pixels();
         let scales = std::mem::take(&mut self.kept[at].scales);
         let x = read(&self.activations, &x_value);
@@ -289,7 +284,7 @@ impl Engine {
         let sums = norm::reduce(x, y_maps, &scales, pixels, &mut write(dy, y));
         let wide = y.wide();
         for (entry, first) in [(n.bias, 0), (n.weight, wide)] {
-            if !params.entries()[entry].trainable {
+            if !trains(params, entry) {
                 continue;
             }
             let mut grad = vec![0.0; y.channels];
@@ -303,7 +298,8 @@ impl Engine {
             let (mut dx, add) = self.target(x_id);
             let x = read(&self.activations, &x_value);
             let to = write(&mut dx, &x_value);
-            norm::gradient(x, maps(dy, y), &scales, &sums, false, pixels, to, add);
+            let fixed = n.is_frozen(params);
+            norm::gradient(x, maps(dy, y), &scales, &sums, fixed, pixels, to, add);
             self.gradients[x_value.root] = Some(dx);
         }
         let Some(residual) = n.residual else { return Ok(false) };
@@ -318,6 +314,10 @@ impl Engine {
         self.pass_on(residual, y, dy);
         Ok(false)
     }
+}
+
+fn trains(params: &Params, entry: EntryId) -> bool {
+    params.entries()[entry].trainable
 }
 
 /// A gradient laid out as its value.

@@ -22,8 +22,8 @@ impl Engine {
         self.recycle();
         self.activations[self.plan.image] = image;
         for at in 0..self.plan.nodes.len() {
-            let y = &self.plan.values[self.plan.nodes[at].y];
-            let (root, y) = (&self.plan.values[y.root], y.clone());
+            let y = self.plan.values[self.plan.nodes[at].y];
+            let root = self.plan.values[y.root];
             let len = self.pictures * root.pixels() * root.step;
             let mut buffer = match self.activations[y.root].take() {
                 Some(buffer) => buffer,
@@ -106,8 +106,10 @@ impl Engine {
             Kind::Norm(norm) => {
                 let residual = norm.residual.map(|r| read(activations, &plan.values[r]));
                 kept.scales = match self.purpose {
-                    Purpose::Train => batch_scales(params, norm, x, wide, pixels)?,
-                    Purpose::Eval => running_scales(params, norm)?,
+                    Purpose::Train if !norm.is_frozen(params) => {
+                        batch_scales(params, norm, x, wide, pixels)?
+                    }
+                    _ => running_scales(params, norm)?,
                 };
                 norm::normalise(x, &kept.scales, residual, norm.relu, pixels, y);
             }

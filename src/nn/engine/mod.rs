@@ -32,6 +32,8 @@ mod forward;
 mod linear;
 mod plan;
 
+use std::sync::Arc;
+
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
@@ -84,7 +86,7 @@ type Sink<'a> = &'a mut (dyn FnMut(usize, &[f32]) -> Result<Then> + Send);
 pub struct Engine {
     isa: Isa,
     purpose: Purpose,
-    plan: Plan,
+    plan: Arc<Plan>,
     last_readers: Vec<usize>,
     first_writers: Vec<usize>,
     pictures: usize,
@@ -108,8 +110,8 @@ pub struct Engine {
 
 impl Engine {
     /// An engine that trains `network` on pictures of these channels, height and width. `None` where
-    /// it has parts that the engine does not do (grouped convolutions), or is not in f32 on a CPU: use
-    /// [`Network::forward`] there.
+    /// it has parts that the engine does not do (grouped convolutions), or is not in f32 on a CPU, or
+    /// has layers that thaw: use [`Network::forward`] there.
     ///
     /// # Errors
     /// Names the layer that its input does not fit.
@@ -135,7 +137,12 @@ impl Engine {
         let fits = |var: &Var| {
             matches!(var.device(), Device::Cpu) && matches!(var.dtype(), DType::F32 | DType::I64)
         };
-        if !params.entries().iter().all(|entry| entry.spec.role.is_buffer() || fits(&entry.var)) {
+        let entries = params.entries();
+        if !entries.iter().all(|entry| entry.spec.role.is_buffer() || fits(&entry.var)) {
+            return Ok(None);
+        }
+        // It is laid out once for what is trained, and does not change from epoch to epoch.
+        if purpose == Purpose::Train && entries.iter().any(|entry| entry.thaw > 0) {
             return Ok(None);
         }
         let Some(plan) = plan::plan(layers, params, input, purpose)? else { return Ok(None) };
@@ -156,7 +163,7 @@ impl Engine {
             filters: Filters::default(),
             scratch: Scratch::default(),
             ends: Vec::new(),
-            plan,
+            plan: Arc::new(plan),
         }))
     }
 
@@ -268,9 +275,7 @@ impl Engine {
         }
         self.load(images)?;
         in_pool(|| self.forward_steps(params, 0))?;
-        let logits = self.end(self.plan.logits)?;
-        self.ends.clear();
-        Ok(logits.detach())
+        self.rows(self.plan.logits)
     }
 
     /// Lays a batch out channels-last.
@@ -300,14 +305,18 @@ impl Engine {
         Ok(())
     }
 
-    /// The logits of a value, [N, classes], as a variable that a loss can be traced to.
-    fn end(&mut self, value: ValueId) -> Result<Tensor> {
+    /// The logits of a value, [N, classes].
+    fn rows(&self, value: ValueId) -> Result<Tensor> {
         let Value { root, channels, step, .. } = self.plan.values[value];
         let from = self.activations[root].as_deref().unwrap_or_default();
         let rows = from.chunks_exact(step).flat_map(|row| &row[..channels]).copied();
-        let logits =
-            Tensor::from_vec(rows.collect::<Vec<_>>(), (self.pictures, channels), &Device::Cpu)?;
-        let logits = Var::from_tensor(&logits)?;
+        let rows: Vec<f32> = rows.collect();
+        Ok(Tensor::from_vec(rows, (self.pictures, channels), &Device::Cpu)?)
+    }
+
+    /// The same as a variable that a loss can be traced to.
+    fn end(&mut self, value: ValueId) -> Result<Tensor> {
+        let logits = Var::from_tensor(&self.rows(value)?)?;
         let tensor = logits.as_tensor().clone();
         self.ends.push((value, logits));
         Ok(tensor)

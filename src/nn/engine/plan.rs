@@ -19,7 +19,7 @@ pub(super) type ValueId = usize;
 pub(super) type EntryId = usize;
 
 /// The activations after a step: a buffer of its own, or some channels of another value's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Value {
     pub channels: usize,
     pub height: usize,
@@ -105,6 +105,13 @@ pub(super) struct Norm {
     pub momentum: f64,
     pub relu: bool,
     pub residual: Option<ValueId>,
+}
+
+impl Norm {
+    /// Whether it is not trained, and so works as in evaluation, with the running statistics.
+    pub(super) fn is_frozen(&self, params: &Params) -> bool {
+        [self.weight, self.bias].iter().all(|&entry| !params.entries()[entry].trainable)
+    }
 }
 
 /// A fully connected layer.

@@ -268,7 +268,8 @@ impl Optimizer {
         Ok(Optimizer { rule, weight_decay, slots })
     }
 
-    /// One step with learning rate `lr`, times each parameter's own [`Entry::rate`]. A parameter without a gradient stays as it is.
+    /// One step with learning rate `lr`, times each parameter's own [`Entry::rate`]. A parameter
+    /// without a gradient stays as it is.
     ///
     /// # Errors
     /// Where a gradient does not fit its parameter.

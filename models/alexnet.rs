@@ -68,21 +68,24 @@ pub fn alexnet(config: &Config) -> Layer {
     ])
 }
 
+/// Section 3.3: k = 2, n = 5, α = 1e-4, β = 0.75. There α multiplies the sum, here the mean over n.
+pub(super) fn response_norm() -> Layer {
+    lrn(5, 5.0 * 1e-4, 0.75, 2.0)
+}
+
 /// The paper's tree (figure 2); sizes are those of a 227x227 input, which is what its numbers need.
 ///
 /// # Errors
 /// Where the input is too small.
 pub fn alexnet_paper(config: &Config) -> Result<Layer> {
-    // Section 3.3: k = 2, n = 5, α = 1e-4, β = 0.75. There α multiplies the sum, here the mean over n.
-    let normalise = || lrn(5, 5.0 * 1e-4, 0.75, 2.0);
     let features = numbered([
         conv(config.channels(), 96, 11).stride(4).into(), // N x 96 x 55 x 55
         Layer::Relu,
-        normalise(),
+        response_norm(),
         max_pool(3, 2).into(),                        // N x 96 x 27 x 27
         conv(96, 256, 5).padding(2).groups(2).into(), // N x 256 x 27 x 27
         Layer::Relu,
-        normalise(),
+        response_norm(),
         max_pool(3, 2).into(),               // N x 256 x 13 x 13
         conv(256, 384, 3).padding(1).into(), // N x 384 x 13 x 13
         Layer::Relu,
@@ -92,15 +95,7 @@ pub fn alexnet_paper(config: &Config) -> Result<Layer> {
         Layer::Relu,
         max_pool(3, 2).into(), // N x 256 x 6 x 6
     ]);
-    let classifier = numbered([
-        linear(config.features_after(&features)?, 4096),
-        Layer::Relu,
-        config.dropout(0.5),
-        linear(4096, 4096),
-        Layer::Relu,
-        config.dropout(0.5),
-        linear(4096, config.classes),
-    ]);
+    let classifier = config.classifier(config.features_after(&features)?);
     Ok(sequential([
         ("features", features),
         ("flatten", Layer::Flatten),

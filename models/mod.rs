@@ -26,7 +26,7 @@ pub mod zfnet;
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{Init, Layer, Network, Shape};
+use crate::nn::{Init, Layer, Network, Shape, linear, numbered};
 use crate::{Error, Result};
 
 /// What can be chosen when a network is built.
@@ -71,6 +71,19 @@ impl Config {
     /// Channels of the input.
     pub(crate) fn channels(&self) -> usize {
         self.input.0
+    }
+
+    /// The three fully connected layers that AlexNet ends in, and after it ZFNet and VGG.
+    pub(crate) fn classifier(&self, inputs: usize) -> Layer {
+        numbered([
+            linear(inputs, 4096),
+            Layer::Relu,
+            self.dropout(0.5),
+            linear(4096, 4096),
+            Layer::Relu,
+            self.dropout(0.5),
+            linear(4096, self.classes),
+        ])
     }
 
     /// How many features `layers` make of this input.

@@ -3,8 +3,7 @@
 
 use super::{Architecture, Config};
 use crate::nn::{
-    Distribution, Init, Layer, adaptive_avg_pool, batch_norm, conv, linear, max_pool, numbered,
-    sequential,
+    Distribution, Init, Layer, adaptive_avg_pool, batch_norm, conv, max_pool, numbered, sequential,
 };
 
 /// The paper's Table 1: channels of the 3x3 convolutions of each stage; a 2x2 max pooling ends one.
@@ -72,15 +71,7 @@ pub fn vgg(config: &Config, stages: &Stages, norm: bool) -> Layer {
         }
         features.push(max_pool(2, 2).into()); // halves: 224, 112, 56, 28, 14, 7
     }
-    let classifier = numbered([
-        linear(512 * 7 * 7, 4096),
-        Layer::Relu,
-        config.dropout(0.5),
-        linear(4096, 4096),
-        Layer::Relu,
-        config.dropout(0.5),
-        linear(4096, config.classes),
-    ]);
+    let classifier = config.classifier(512 * 7 * 7);
     sequential([
         ("features", numbered(features)),
         ("avgpool", adaptive_avg_pool(7)),

@@ -1,9 +1,10 @@
 //! ZFNet (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2013): AlexNet
 //! with a finer first layer, in one tower.
 
+use super::alexnet::response_norm;
 use super::{Architecture, Config};
 use crate::Result;
-use crate::nn::{Distribution, Init, Layer, conv, linear, lrn, max_pool, numbered, sequential};
+use crate::nn::{Distribution, Init, Layer, conv, max_pool, numbered, sequential};
 
 /// The net of figure 3.
 pub const ZFNET: Architecture = Architecture {
@@ -23,17 +24,16 @@ pub const ZFNET: Architecture = Architecture {
 /// # Errors
 /// Where the input is too small.
 pub fn zfnet(config: &Config) -> Result<Layer> {
-    // The paper's contrast normalisation, with AlexNet's numbers.
-    let normalise = || lrn(5, 5.0 * 1e-4, 0.75, 2.0);
+    // The paper's contrast normalisation has AlexNet's numbers here.
     let features = numbered([
         conv(config.channels(), 96, 7).stride(2).padding(1).into(), // N x 96 x 110 x 110
         Layer::Relu,
         max_pool(3, 2).ceil().into(), // N x 96 x 55 x 55
-        normalise(),
+        response_norm(),
         conv(96, 256, 5).stride(2).into(), // N x 256 x 26 x 26
         Layer::Relu,
         max_pool(3, 2).ceil().into(), // N x 256 x 13 x 13
-        normalise(),
+        response_norm(),
         conv(256, 384, 3).padding(1).into(), // N x 384 x 13 x 13
         Layer::Relu,
         conv(384, 384, 3).padding(1).into(),
@@ -42,15 +42,7 @@ pub fn zfnet(config: &Config) -> Result<Layer> {
         Layer::Relu,
         max_pool(3, 2).into(), // N x 256 x 6 x 6
     ]);
-    let classifier = numbered([
-        linear(config.features_after(&features)?, 4096),
-        Layer::Relu,
-        config.dropout(0.5),
-        linear(4096, 4096),
-        Layer::Relu,
-        config.dropout(0.5),
-        linear(4096, config.classes),
-    ]);
+    let classifier = config.classifier(config.features_after(&features)?);
     Ok(sequential([
         ("features", features),
         ("flatten", Layer::Flatten),

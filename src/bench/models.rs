@@ -5,8 +5,7 @@ use candle_core::{Device, Tensor};
 use super::{Case, Rate, Row, Settings, entry, measure, random};
 use crate::models::{self, Config, Model};
 use crate::nn::{Engine, Network};
-use crate::ops::{self, CrossEntropyParams};
-use crate::train::{Optimizer, Rule};
+use crate::train::{Optimizer, Rule, losses};
 use crate::{Error, Result};
 
 /// A network, and what it is measured on.
@@ -75,12 +74,7 @@ pub fn train_step(
     labels: &[u32],
 ) -> Result<Tensor> {
     let output = engine.forward(network.params(), x, 0)?;
-    let entropy = CrossEntropyParams::default();
-    let mut loss = ops::cross_entropy(&output.logits, labels, &entropy)?;
-    for aux in &output.aux {
-        let side = ops::cross_entropy(&aux.logits, labels, &entropy)?;
-        loss = (loss + (side * aux.weight)?)?;
-    }
+    let (_, loss) = losses(&output, labels, 0.0)?;
     engine.backward_into(network.params(), &loss.backward()?, &mut |entry, gradient| {
         optimizer.step_one(entry, gradient, RATE)
     })?;

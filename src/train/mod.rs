@@ -27,4 +27,5 @@ pub use observer::{BatchDone, Observer, Started};
 pub use optim::{Optimizer, Rule};
 pub use run::{Best, EpochRow, METRICS_HEADER, Progress, RunFolder, Summary};
 pub use schedule::{LearningRate, Length, Schedule, Warmup};
+pub(crate) use trainer::losses;
 pub use trainer::{Job, Outcome, Trainer};

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Conv2dShape, Conv2dWants};
 use crate::ops::nhwc::conv::{Finish, Gather, Maps, Runs, convolve, weight_gradient};
+use crate::ops::nhwc::grown;
 use crate::ops::nhwc::lanes::{Isa, padded};
 use crate::ops::nhwc::order::{to_channels_first, to_channels_last};
 use crate::ops::nhwc::pack::{Panels, WeightShape, unpack_gradient};
@@ -26,47 +27,14 @@ struct Kept {
     scratch: Scratch,
 }
 
-impl Kept {
-    /// The memory, or new memory where another thread is using it.
-    fn lock() -> Lent {
-        static KEPT: Mutex<Option<Box<Kept>>> = Mutex::new(None);
-        let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Lent { kept: kept.unwrap_or_default(), home: &KEPT }
-    }
-}
-
-/// [`Kept`] memory in use, which goes back when it is dropped.
-struct Lent {
-    kept: Box<Kept>,
-    home: &'static Mutex<Option<Box<Kept>>>,
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let kept = std::mem::take(&mut self.kept);
-        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-    }
-}
-
-impl std::ops::Deref for Lent {
-    type Target = Kept;
-    fn deref(&self) -> &Kept {
-        &self.kept
-    }
-}
-
-impl std::ops::DerefMut for Lent {
-    fn deref_mut(&mut self) -> &mut Kept {
-        &mut self.kept
-    }
-}
-
-/// The first `len` values, of which there are made enough; they are overwritten.
-fn grown(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if values.len() < len {
-        values.resize(len, 0.0);
-    }
-    &mut values[..len]
+/// Lends the memory, or new memory where another thread is using it.
+fn with_kept<T>(work: impl FnOnce(&mut Kept) -> T) -> T {
+    static KEPT: Mutex<Option<Box<Kept>>> = Mutex::new(None);
+    let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = lock().take().unwrap_or_default();
+    let result = work(&mut kept);
+    *lock() = Some(kept);
+    result
 }
 
 /// The sizes of a call.
@@ -91,10 +59,21 @@ impl Sizes {
 
 /// `y = w · im2col(x) + b`, [N, O, OH, OW].
 pub(super) fn forward(shape: &Conv2dShape, x: &[f32], w: &[f32], b: Option<&[f32]>, y: &mut [f32]) {
+    with_kept(|kept| forward_in(kept, shape, x, w, b, y));
+}
+
+fn forward_in(
+    kept: &mut Kept,
+    shape: &Conv2dShape,
+    x: &[f32],
+    w: &[f32],
+    b: Option<&[f32]>,
+    y: &mut [f32],
+) {
     let (isa, sizes) = (Isa::best(), Sizes::of(shape));
     let WeightShape { outputs, inputs, .. } = sizes.weight;
     let n = sizes.pictures;
-    let Kept { x: xs, y: ys, filters, panels, .. } = &mut *Kept::lock();
+    let Kept { x: xs, y: ys, filters, panels, .. } = kept;
     let x_step = padded(inputs);
     to_channels_last(x, n, inputs, sizes.pixels.0, grown(xs, n * sizes.pixels.0 * x_step));
     let x = Maps { data: xs, step: x_step };
@@ -117,6 +96,17 @@ pub(super) fn forward(shape: &Conv2dShape, x: &[f32], w: &[f32], b: Option<&[f32
 /// The gradients of x and w that are wanted, into slices of their shapes.
 pub(super) fn backward(
     shape: &Conv2dShape,
+    values: (&[f32], &[f32], &[f32]),
+    wants: Conv2dWants,
+    dx: &mut [f32],
+    dw: &mut [f32],
+) {
+    with_kept(|kept| backward_in(kept, shape, values, wants, dx, dw));
+}
+
+fn backward_in(
+    kept: &mut Kept,
+    shape: &Conv2dShape,
     (x, w, dy): (&[f32], &[f32], &[f32]),
     wants: Conv2dWants,
     dx: &mut [f32],
@@ -126,7 +116,7 @@ pub(super) fn backward(
     let WeightShape { outputs, inputs, kernel } = sizes.weight;
     let n = sizes.pictures;
     let (step, wide) = (padded(inputs), padded(outputs));
-    let Kept { x: xs, y: ys, to, sums, filters, panels, scratch } = &mut *Kept::lock();
+    let Kept { x: xs, y: ys, to, sums, filters, panels, scratch } = kept;
     to_channels_last(x, n, inputs, sizes.pixels.0, grown(xs, n * sizes.pixels.0 * step));
     to_channels_last(dy, n, outputs, sizes.pixels.1, grown(ys, n * sizes.pixels.1 * wide));
     let (x, dy) = (Maps { data: xs, step }, Maps { data: ys, step: wide });

@@ -159,6 +159,29 @@ pub(crate) struct Finish<'a> {
     pub relu: bool,
 }
 
+impl Finish<'_> {
+    /// The same as the tiles take it, for columns from `first` on of an output that begins at `y`.
+    ///
+    /// # Panics
+    /// If the bias is shorter than `wide`, or the residual than `len`, the output's length.
+    pub(super) fn epilogue(
+        &self,
+        y: *const f32,
+        len: usize,
+        first: usize,
+        wide: usize,
+    ) -> Epilogue {
+        assert!(self.bias.is_none_or(|b| b.len() >= wide), "bias too short");
+        assert!(self.residual.is_none_or(|r| r.len() >= len), "residual too short");
+        let residual = match self.add {
+            true => Some(0),
+            false => self.residual.map(|r| r.as_ptr() as isize - y as isize),
+        };
+        let bias = self.bias.map_or(std::ptr::null(), |b| b[first..].as_ptr());
+        Epilogue { bias, residual, relu: self.relu }
+    }
+}
+
 /// The pointers of some tiles, one after the other.
 #[derive(Default)]
 struct Pointers {
@@ -228,17 +251,10 @@ pub(crate) fn convolve(
     let x_len = (pictures * g.source_pixels - 1) * x.step + w.depth;
     let y_len = (pictures * g.order.len() - 1) * y_step + wide;
     assert!(x.data.len() >= x_len && y.len() >= y_len && w.taps == g.taps, "conv outside its maps");
-    assert!(finish.bias.is_none_or(|b| b.len() >= wide), "bias too short");
-    assert!(finish.residual.is_none_or(|r| r.len() >= y_len), "residual too short");
     let zeros = vec![0.0; padded(w.depth)];
     let (most, vectors) = isa.tile();
     let tiles = g.tiles(pictures, most);
     let panels = wide.div_ceil(vectors * LANES);
-    let residual = match finish.add {
-        true => Some(0),
-        // SAFETY: only a difference of addresses is taken; what it leads to was checked above.
-        false => finish.residual.map(|r| r.as_ptr() as isize - y.as_ptr() as isize),
-    };
     // Pictures that lie a multiple of the cache's sets apart push each other out of it with every
     // step; where their taps are short, they are copied side by side.
     let apart = g.source_pixels * x.step * size_of::<f32>();
@@ -266,8 +282,7 @@ pub(crate) fn convolve(
             for panel in some_panels.clone() {
                 let first = panel * vectors * LANES;
                 let vectors = vectors.min((wide - first) / LANES);
-                let bias = finish.bias.map_or(std::ptr::null(), |b| b[first..].as_ptr());
-                let epilogue = Epilogue { bias, residual, relu: finish.relu };
+                let epilogue = finish.epilogue(y_shared.at(0), y_len, first, wide);
                 for t in 0..pointers.tiles() {
                     let (start, end) = (pointers.starts[t], pointers.starts[t + 1]);
                     let rows = end.2 - start.2;

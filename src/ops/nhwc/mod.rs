@@ -17,5 +17,13 @@ mod shared;
 mod tile;
 pub(crate) mod winograd;
 
+/// The first `len` values, of which there are made enough; whatever they are, they are overwritten.
+pub(crate) fn grown(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if values.len() < len {
+        values.resize(len, 0.0);
+    }
+    &mut values[..len]
+}
+
 #[cfg(test)]
 mod tests;

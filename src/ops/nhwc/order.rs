@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::lanes::{Isa, LANES, padded};
 use super::shared::Shared;
 
-/// Pixels of a task.
+/// Rows and columns of a task.
 const TASK: usize = 16 * LANES;
 
 /// A block to be transposed: `to[c][r] = from[r][c]`, rows `from_step` and `to_step` apart.
@@ -33,27 +33,7 @@ pub(crate) fn to_channels_last(
     pixels: usize,
     to: &mut [f32],
 ) {
-    let (isa, step) = (Isa::best(), padded(channels));
-    assert!(from.len() >= n * channels * pixels && to.len() >= n * pixels * step, "maps too short");
-    let (to, tasks) = (Shared::new(to), pixels.div_ceil(TASK));
-    (0..n * tasks).into_par_iter().for_each(|task| {
-        let (n, task) = (task / tasks, task % tasks);
-        for c in (0..channels).step_by(LANES) {
-            for p in (task * TASK..((task + 1) * TASK).min(pixels)).step_by(LANES) {
-                let block = Block {
-                    from: from[(n * channels + c) * pixels + p..].as_ptr(),
-                    from_step: pixels,
-                    to: to.at((n * pixels + p) * step + c),
-                    to_step: step,
-                    rows: LANES.min(channels - c),
-                    cols: LANES.min(pixels - p),
-                    width: LANES,
-                };
-                // SAFETY: the block lies inside both maps (asserted), and no other task writes it.
-                unsafe { transpose(isa, block) };
-            }
-        }
-    });
+    transpose_each(n, (channels, pixels), (from, pixels), (to, padded(channels)));
 }
 
 /// Maps [N, pixels, padded(C)] to [N, C, pixels].
@@ -67,24 +47,37 @@ pub(crate) fn to_channels_first(
     pixels: usize,
     to: &mut [f32],
 ) {
-    let (isa, step) = (Isa::best(), padded(channels));
-    assert!(from.len() >= n * pixels * step && to.len() >= n * channels * pixels, "maps too short");
-    let (to, tasks) = (Shared::new(to), pixels.div_ceil(TASK));
-    (0..n * tasks).into_par_iter().for_each(|task| {
-        let (n, task) = (task / tasks, task % tasks);
-        for c in (0..channels).step_by(LANES) {
-            for p in (task * TASK..((task + 1) * TASK).min(pixels)).step_by(LANES) {
-                let rows = LANES.min(pixels - p);
+    transpose_each(n, (pixels, channels), (from, padded(channels)), (to, pixels));
+}
+
+/// Transposes n matrices of `rows` by `cols`, each given with the distance of its rows; what lies
+/// behind a row of the result becomes 0.
+fn transpose_each(
+    n: usize,
+    (rows, cols): (usize, usize),
+    (from, from_step): (&[f32], usize),
+    (to, to_step): (&mut [f32], usize),
+) {
+    let isa = Isa::best();
+    assert!(from_step >= cols && from.len() >= n * rows * from_step, "matrices too short");
+    assert!(to_step >= rows && to.len() >= n * cols * to_step, "result too short");
+    let to = Shared::new(to);
+    let (down, across) = (rows.div_ceil(TASK), cols.div_ceil(TASK));
+    (0..n * down * across).into_par_iter().for_each(|task| {
+        let (n, down, across) = (task / across / down, task / across % down, task % across);
+        for r in (down * TASK..((down + 1) * TASK).min(rows)).step_by(LANES) {
+            for c in (across * TASK..((across + 1) * TASK).min(cols)).step_by(LANES) {
                 let block = Block {
-                    from: from[(n * pixels + p) * step + c..].as_ptr(),
-                    from_step: step,
-                    to: to.at((n * channels + c) * pixels + p),
-                    to_step: pixels,
-                    rows,
-                    cols: LANES.min(channels - c),
-                    width: rows,
+                    from: from[(n * rows + r) * from_step + c..].as_ptr(),
+                    from_step,
+                    to: to.at((n * cols + c) * to_step + r),
+                    to_step,
+                    rows: LANES.min(rows - r),
+                    cols: LANES.min(cols - c),
+                    width: LANES.min(to_step - r),
                 };
-                // SAFETY: the block lies inside both maps (asserted), and no other task writes it.
+                // SAFETY: the block lies inside its matrix and its result (asserted), and no other
+                // task writes it.
                 unsafe { transpose(isa, block) };
             }
         }

@@ -69,7 +69,7 @@ impl Panels {
         });
     }
 
-    /// For the forward pass of a first layer, whose taps are the kernel's rows: [`stem`](super::stem).
+    /// For the forward pass of a first layer, whose taps are the kernel's rows.
     pub(crate) fn pack_stem(&mut self, isa: Isa, w: &[f32], shape: WeightShape) {
         let WeightShape { outputs, inputs, kernel: (rows, cols) } = shape;
         let len = inputs * rows * cols;
@@ -134,19 +134,11 @@ pub(crate) fn unpack_gradient(dw: &[f32], shape: WeightShape, grad: &mut [f32]) 
 pub(crate) fn unpack_stem_gradient(dw: &[f32], shape: WeightShape, grad: &mut [f32]) {
     let WeightShape { outputs, inputs, kernel: (rows, cols) } = shape;
     let wide = padded(outputs);
-    by_output(grad, inputs * rows * cols, |o, at| {
-        let (c, kh, kw) = (at / (rows * cols), at / cols % rows, at % cols);
-        dw[(kh * cols * inputs + kw * inputs + c) * wide + o]
-    });
-}
-
-/// Fills [outputs][len] with `value(output, place)`, sixteen outputs at a time.
-fn by_output(grad: &mut [f32], len: usize, value: impl Fn(usize, usize) -> f32 + Sync) {
-    grad.par_chunks_mut(LANES * len).enumerate().for_each(|(block, rows)| {
-        for at in 0..len {
-            for (o, to) in rows.iter_mut().skip(at).step_by(len).enumerate() {
-                *to = value(block * LANES + o, at);
-            }
+    let len = inputs * rows * cols;
+    grad.par_chunks_mut(len).enumerate().for_each(|(o, grad)| {
+        for (at, grad) in grad.iter_mut().enumerate() {
+            let (c, kh, kw) = (at / (rows * cols), at / cols % rows, at % cols);
+            *grad = dw[(kh * cols * inputs + kw * inputs + c) * wide + o];
         }
     });
 }

@@ -160,6 +160,17 @@ fn winograd_agrees_with_the_definition() {
     }
 }
 
+/// The best of eight times, and the rate.
+fn rate(name: &str, gflop: f64, f: &mut dyn FnMut()) -> String {
+    let best = (0..8).map(|_| {
+        let start = std::time::Instant::now();
+        f();
+        start.elapsed().as_secs_f64()
+    });
+    let best = best.fold(f64::MAX, f64::min);
+    format!(" {name} {:.2} ms {:.0}", best * 1e3, gflop / best)
+}
+
 /// Not a test of correctness: prints the rate of a layer at each instruction set.
 #[test]
 #[ignore = "a measurement: cargo test --lib nhwc::tests::rates -- --ignored --nocapture"]
@@ -211,15 +222,7 @@ fn rates() {
         let runs = Runs::new(&shape.window);
         let gflop = 2e-9 * (n * o * c * k * k * rows * cols) as f64;
         let mut line = format!("{n}x{c}x{size} -> {o}, {k}x{k}/{s}, {gflop:.2} GFLOP:");
-        let mut time = |name: &str, f: &mut dyn FnMut()| {
-            let best = (0..8).map(|_| {
-                let start = std::time::Instant::now();
-                f();
-                start.elapsed().as_secs_f64()
-            });
-            let best = best.fold(f64::MAX, f64::min);
-            line += &format!(" {name} {:.2} ms {:.0}", best * 1e3, gflop / best);
-        };
+        let mut time = |name: &str, f: &mut dyn FnMut()| line += &rate(name, gflop, f);
         time("pack", &mut || forward.pack_forward(isa, &w, ws));
         time("packb", &mut || backward.pack_backward(isa, &w, ws));
         let xm = Maps { data: &x, step: cp };
@@ -230,25 +233,17 @@ fn rates() {
         time("unpack", &mut || unpack_gradient(&dw, ws, &mut grad));
         if let Some(tiles) = Winograd::new(&shape.window) {
             line += &format!("\n    winograd, pays {}:", tiles.pays(n, c, o));
-            let mut time = |name: &str, f: &mut dyn FnMut()| {
-                let best = (0..8).map(|_| {
-                    let start = std::time::Instant::now();
-                    f();
-                    start.elapsed().as_secs_f64()
-                });
-                let best = best.fold(f64::MAX, f64::min);
-                line += &format!(" {name} {:.2} ms {:.0}", best * 1e3, gflop / best);
-            };
+            let mut time = |name: &str, f: &mut dyn FnMut()| line += &rate(name, gflop, f);
             let (mut to, mut from) = (Filters::default(), Filters::default());
             let mut sums = vec![0.0; 9 * c * padded(o)];
             time("pack", &mut || to.forward(isa, &w, ws));
             time("packb", &mut || from.backward(isa, &w, ws));
             time("y", &mut || {
-                let y = MapsMut { data: &mut y, step: o };
+                let y = MapsMut { data: &mut y, step: op };
                 tiles.forward(isa, n, xm, &to, y, Finish::default());
             });
             time("dx, dw", &mut || {
-                let dx = MapsMut { data: &mut dx, step: c };
+                let dx = MapsMut { data: &mut dx, step: cp };
                 let results = (Some(&mut sums[..]), Some((&from, dx)));
                 tiles.backward(isa, &mut scratch, n, xm, ym, ws, results.0, results.1, false);
             });

@@ -16,6 +16,7 @@
 use rayon::prelude::*;
 
 use super::conv::{Finish, Maps};
+use super::grown;
 use super::lanes::{Isa, LANES, Lanes, for_each_isa, padded};
 use super::pack::WeightShape;
 use super::pixels::MapsMut;
@@ -139,10 +140,9 @@ impl Winograd {
     ) {
         let (channels, wide) = (filters.depth, filters.wide);
         let wide_in = padded(channels);
-        self.check(pictures, x, wide_in, &y, wide);
-        assert!(finish.bias.is_none_or(|b| b.len() >= wide), "bias too short");
-        assert!(finish.residual.is_none_or(|r| r.len() >= y.data.len()), "residual too short");
-        let (step, y) = (y.step, Shared::new(y.data));
+        check(pictures, self.input, (x.data.len(), x.step), wide_in);
+        check(pictures, self.output, (y.data.len(), y.step), wide);
+        let (step, len, y) = (y.step, y.data.len(), Shared::new(y.data));
         let total = pictures * self.tiles();
         let blocks = total.div_ceil(BLOCK);
         (0..blocks).into_par_iter().with_max_len(1).for_each(|block| {
@@ -150,13 +150,12 @@ impl Winograd {
                 let first = block * total / blocks;
                 let rows = (block + 1) * total / blocks - first;
                 let (v_step, m_step) = (wide_in + LANES, wide + LANES);
-                grow(v, POINTS * rows * v_step);
-                grow(m, POINTS * rows * m_step);
+                let v = grown(v, POINTS * rows * v_step);
+                let m = grown(m, POINTS * rows * m_step);
                 for row in 0..rows {
-                    let (n, oh, ow) = self.place(first + row);
-                    let source = self.source(x, n, oh, ow);
+                    let source = self.source(x, first + row, wide_in);
                     let to = v[row * v_step..].as_mut_ptr();
-                    // SAFETY: `source` has checked its pixels; v holds this row of every matrix.
+                    // SAFETY: the pixels of `source` have `wide_in` values; v holds this row of every matrix.
                     unsafe { transform_input(isa, source, wide_in, to, rows * v_step) };
                 }
                 for xi in 0..POINTS {
@@ -174,12 +173,7 @@ impl Winograd {
                         row_step: self.output.1 * step,
                         step,
                     };
-                    let residual = match finish.add {
-                        true => Some(0),
-                        false => finish.residual.map(|r| r.as_ptr() as isize - y.at(0) as isize),
-                    };
-                    let bias = finish.bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
-                    let epilogue = Epilogue { bias, residual, relu: finish.relu };
+                    let epilogue = finish.epilogue(y.at(0), len, 0, wide);
                     let from = m[row * m_step..].as_ptr();
                     // SAFETY: m holds this row of every matrix, the target lies inside y, and no
                     // other thread writes these outputs.
@@ -209,11 +203,13 @@ impl Winograd {
     ) {
         let (wide_in, wide) = (padded(shape.inputs), padded(shape.outputs));
         assert!(dw.as_ref().is_none_or(|dw| dw.len() >= 9 * shape.inputs * wide), "dw too short");
+        check(pictures, self.input, (x.data.len(), x.step), wide_in);
+        check(pictures, self.output, (dy.data.len(), dy.step), wide);
         let (v_step, m_step) = (wide_in + LANES, wide + LANES);
         let tiles = self.tiles();
         let some = (HELD / (POINTS * tiles * (v_step + m_step))).clamp(1, pictures.max(1));
         let Scratch { v, m, du } = scratch;
-        grow(du, if dw.is_some() { POINTS * shape.inputs * wide } else { 0 });
+        let du = grown(du, if dw.is_some() { POINTS * shape.inputs * wide } else { 0 });
         if let Some((_, dx)) = &mut dx
             && !add
         {
@@ -223,8 +219,8 @@ impl Winograd {
         for first in (0..pictures).step_by(some) {
             let count = some.min(pictures - first);
             let rows = count * tiles;
-            grow(v, POINTS * rows * v_step);
-            grow(m, POINTS * rows * m_step);
+            let v = grown(v, POINTS * rows * v_step);
+            let m = grown(m, POINTS * rows * m_step);
             self.transform_gradient(isa, first, rows, dy, wide, m);
             if dw.is_some() {
                 self.transform_pictures(isa, first, rows, x, wide_in, v);
@@ -240,23 +236,21 @@ impl Winograd {
         }
     }
 
-    fn check(&self, pictures: usize, x: Maps<'_>, wide_in: usize, y: &MapsMut<'_>, wide: usize) {
-        let pixels = |(h, w): (usize, usize)| (pictures * h * w).max(1) - 1;
-        assert!(x.data.len() >= pixels(self.input) * x.step + wide_in, "x too short");
-        assert!(y.data.len() >= pixels(self.output) * y.step + wide, "y too short");
-    }
-
-    /// The 6×6 pixels under the tile whose first output is (oh, ow).
-    fn source(&self, x: Maps<'_>, n: usize, oh: usize, ow: usize) -> Source {
-        let mut pixels = [std::ptr::null(); SEEN * SEEN];
-        for (i, pixel) in pixels.iter_mut().enumerate() {
+    /// The 6×6 pixels of a picture under the tile whose first output is (oh, ow); none in the padding.
+    fn seen(&self, oh: usize, ow: usize) -> [Option<usize>; SEEN * SEEN] {
+        std::array::from_fn(|i| {
             let h = (oh + i / SEEN).wrapping_sub(self.padding.0);
             let w = (ow + i % SEEN).wrapping_sub(self.padding.1);
-            if h < self.input.0 && w < self.input.1 {
-                *pixel = x.data[((n * self.input.0 + h) * self.input.1 + w) * x.step..].as_ptr();
-            }
-        }
-        Source { pixels }
+            (h < self.input.0 && w < self.input.1).then_some(h * self.input.1 + w)
+        })
+    }
+
+    /// The values of the pixels under tile `t` of a batch; null in the padding.
+    fn source(&self, x: Maps<'_>, t: usize, wide_in: usize) -> [*const f32; SEEN * SEEN] {
+        let (n, oh, ow) = self.place(t);
+        let first = n * self.input.0 * self.input.1;
+        let values = |p: Option<usize>| p.map(|p| x.pixel(first + p, wide_in).as_ptr());
+        self.seen(oh, ow).map(|pixel| values(pixel).unwrap_or(std::ptr::null()))
     }
 
     /// V of some tiles, [36][rows][v_step].
@@ -272,9 +266,8 @@ impl Winograd {
         let step = wide_in + LANES;
         let v = Shared::new(v);
         (0..rows).into_par_iter().with_min_len(8).for_each(|row| {
-            let (n, oh, ow) = self.place(first * self.tiles() + row);
-            let source = self.source(x, n, oh, ow);
-            // SAFETY: `source` has checked its pixels; v holds this row of every matrix, which no
+            let source = self.source(x, first * self.tiles() + row, wide_in);
+            // SAFETY: the pixels of `source` have `wide_in` values; v holds this row of every matrix, which no
             // other thread writes.
             unsafe { transform_input(isa, source, wide_in, v.at(row * step), rows * step) };
         });
@@ -325,26 +318,14 @@ impl Winograd {
         pictures.for_each(|(n, dx)| {
             for t in 0..tiles {
                 let (_, oh, ow) = self.place(t);
-                let mut pixels = [std::ptr::null_mut(); SEEN * SEEN];
-                for (i, pixel) in pixels.iter_mut().enumerate() {
-                    let h = (oh + i / SEEN).wrapping_sub(self.padding.0);
-                    let w = (ow + i % SEEN).wrapping_sub(self.padding.1);
-                    if h < self.input.0 && w < self.input.1 {
-                        *pixel = dx[(h * self.input.1 + w) * step..][..wide_in].as_mut_ptr();
-                    }
-                }
+                let mut values =
+                    |p: Option<usize>| p.map(|p| dx[p * step..][..wide_in].as_mut_ptr());
+                let pixels = self.seen(oh, ow).map(|p| values(p).unwrap_or(std::ptr::null_mut()));
                 let from = dv[(n * tiles + t) * v_step..].as_ptr();
                 // SAFETY: dv holds this row of every matrix; the pixels have `wide_in` values.
                 unsafe { transform_input_adjoint(isa, from, rows * v_step, wide_in, pixels) };
             }
         });
-    }
-}
-
-/// Makes room for `len` values; what is there is overwritten.
-fn grow(values: &mut Vec<f32>, len: usize) {
-    if values.len() < len {
-        values.resize(len, 0.0);
     }
 }
 
@@ -354,10 +335,10 @@ fn disabled() -> bool {
     *OFF.get_or_init(|| std::env::var("CONVZOO_WINOGRAD").is_ok_and(|v| v == "off" || v == "0"))
 }
 
-/// Pixels of a tile; null where there is only padding.
-#[derive(Clone, Copy)]
-struct Source {
-    pixels: [*const f32; SEEN * SEEN],
+/// Refuses maps that are shorter than so many pictures of this size.
+fn check(pictures: usize, size: (usize, usize), (len, step): (usize, usize), wide: usize) {
+    let pixels = pictures * size.0 * size.1;
+    assert!(pixels == 0 || len >= (pixels - 1) * step + wide, "maps too short");
 }
 
 /// Where a tile's outputs go.
@@ -597,14 +578,14 @@ unsafe fn output_side_adjoint<V: Lanes>(y: [V; 4]) -> [V; 6] {
 
 for_each_isa! {
     /// V = Bᵀ d B of one tile: row of each of the 36 matrices, which lie `matrix` apart.
-    unsafe fn transform_input<V>(source: Source, wide: usize, to: *mut f32, matrix: usize) {
+    unsafe fn transform_input<V>(source: [*const f32; SEEN * SEEN], wide: usize, to: *mut f32, matrix: usize) {
         // SAFETY (whole function): the caller promises that pixels and rows have `wide` values.
         unsafe {
             for c in (0..wide).step_by(LANES) {
                 let mut half = [[V::splat(0.0); 6]; 6];
                 for col in 0..6 {
                     let d = std::array::from_fn(|row| {
-                        let pixel = source.pixels[row * SEEN + col];
+                        let pixel = source[row * SEEN + col];
                         if pixel.is_null() { V::splat(0.0) } else { V::load(pixel.add(c)) }
                     });
                     half[col] = input_side::<V>(d);

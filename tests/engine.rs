@@ -141,6 +141,15 @@ fn digit_nets() {
     check("simpleconvnet", 28, 3);
 }
 
+/// With enough pictures they stand in the lanes: whole blocks, and a part of one.
+#[test]
+fn digit_nets_on_larger_batches() {
+    check("lenet5", 28, 64);
+    check("lenet5-relu", 28, 37);
+    check("lenet5-1998", 32, 33);
+    check("simpleconvnet", 28, 40);
+}
+
 #[test]
 fn alexnets() {
     check("alexnet", 67, 3);

@@ -74,6 +74,9 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<()> {
     }
     let (target, candle) = (args.target, args.candle);
     let settings = Settings { target, candle, child: Some(child), ..Settings::default() };
+    if matches!(args.what, What::Ops) {
+        crate::ops::keep_memory(); // the other side of a comparison is told the same
+    }
     let mut rows = Vec::new();
     for case in &cases {
         say(case, args.json);

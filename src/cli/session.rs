@@ -10,6 +10,8 @@ use super::progress::Voice;
 use super::recipe;
 use crate::data::{self, DataKind, DataRequest, Dataset, Loader, OnBad, Pipeline, Source};
 use crate::models::{self, Config, Model, Stem};
+use crate::nn::Engine;
+use crate::ops::keep_memory;
 use crate::train::{DataInfo, ModelInfo, RunConfig, RunFolder, TrainConfig};
 use crate::weights::{self, WeightFile, WeightSource};
 
@@ -56,6 +58,10 @@ impl Session {
             info.weights = saved.model.weights.clone();
         }
         train.finetune.apply(&mut model.network, train.lr)?;
+        let input = (train.channels, train.image_size, train.image_size);
+        if device.is_cpu() && Engine::training(&model.network, input)?.is_none() {
+            keep_memory(); // the ops take fresh memory for every result
+        }
         let pipelines = match &saved {
             Some(saved) => (saved.data.train_pipeline.clone(), saved.data.eval_pipeline.clone()),
             None => pipelines(name, &dataset, &train, file.as_ref(), args)?,

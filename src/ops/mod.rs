@@ -39,6 +39,7 @@ mod linear;
 
 pub mod local_response_norm;
 pub mod max_pool2d;
+mod memory;
 pub(crate) mod nhwc;
 mod pooling;
 mod real;
@@ -63,6 +64,7 @@ pub use max_pool2d::{
     MaxPool2dParams, MaxPool2dShape, max_pool2d, max_pool2d_as, max_pool2d_with_indices,
     max_pool2d_with_indices_as,
 };
+pub use memory::keep_memory;
 pub use real::Real;
 pub use relu::{add_relu, add_relu_as, relu, relu_as};
 pub use size::{Pair, ReceptiveField, conv_output_size, pool_output_size};

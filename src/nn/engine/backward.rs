@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::forward::dropout;
 use super::plan::{Conv, EntryId, Kind, Linear, Node, Norm, Value, ValueId};
-use super::{Engine, Sink, Then, linear, read, write};
+use super::{Engine, Kept, Sink, Then, linear, read, write};
 use crate::Result;
 use crate::nn::Params;
 use crate::ops::access;
 use crate::ops::nhwc::conv::{Finish, Maps, convolve, weight_gradient};
 use crate::ops::nhwc::pack::{unpack_gradient, unpack_stem_gradient};
-use crate::ops::nhwc::pixels;
+use crate::ops::nhwc::pixels::{self, MapsMut};
 use crate::ops::nhwc::winograd::Winograd;
 use crate::ops::nhwc::{norm, pool, response};
 
@@ -19,9 +19,17 @@ const OP: &str = "engine";
 impl Engine {
     pub(super) fn backward_steps(&mut self, params: &Params, sink: Sink<'_>) -> Result<()> {
         let plan = Arc::clone(&self.plan);
+        let prefix = self.prefix().cloned();
         for (at, node) in plan.nodes.iter().enumerate().rev() {
             let y = plan.values[node.y];
             let Some(mut dy) = self.gradients[y.root].take() else { continue };
+            if let Some(prefix) = prefix.as_ref().filter(|prefix| prefix.steps() == at + 1) {
+                if plan.values[node.x].needs_gradient {
+                    self.backward_blocks(prefix, params, maps(&dy, &y), sink)?;
+                }
+                self.buffers.give(dy);
+                break;
+            }
             let taken = self.backward_step(at, node, params, &y, &mut dy)?;
             self.hand_over(node, sink)?;
             let done = self.first_writers[y.root] == at;
@@ -38,7 +46,7 @@ impl Engine {
     }
 
     /// Gives the gradients of a step's parameters away: nothing reads these parameters any more.
-    fn hand_over(&mut self, node: &Node, sink: Sink<'_>) -> Result<()> {
+    pub(super) fn hand_over(&mut self, node: &Node, sink: Sink<'_>) -> Result<()> {
         let entries = match &node.kind {
             Kind::Conv(conv) => [Some(conv.weight), conv.bias],
             Kind::Linear(linear) => [Some(linear.weight), Some(linear.bias)],
@@ -118,25 +126,12 @@ impl Engine {
         let pixels = pictures * y.pixels();
         let kept = &self.kept[at];
         match kind {
-            Kind::MaxPool(window) => {
-                pool::max_pool_gradient(window, pictures, dy, wide, &kept.taps, to, add);
-            }
-            Kind::Means(means) => pool::avg_pool_gradient(means, pictures, dy, wide, to, add),
             Kind::Response(shape) => response::gradient(shape, x, dy, pixels, to, add),
-            Kind::Sigmoid => {
-                pixels::map_gradient(y_maps, dy, wide, pixels, to, add, |y, dy| dy * y * (1.0 - y));
-            }
-            Kind::Tanh => {
-                pixels::map_gradient(y_maps, dy, wide, pixels, to, add, |y, dy| dy * (1.0 - y * y));
-            }
             Kind::Dropout { p, .. } => dropout(dy, kept, *p, y, pictures, to, add),
             Kind::Flatten => {
                 pixels::unflatten(dy, x_value.channels, x_value.pixels(), pictures, to, add);
             }
-            Kind::Relu => pixels::copy(dy, wide, pixels, to, add),
-            Kind::Conv(_) | Kind::Norm(_) | Kind::Linear(_) | Kind::AddRelu(_) => {
-                unreachable!("has a method of its own")
-            }
+            kind => unary(kind, pictures, pixels, (y_maps, dy), wide, kept, to, add),
         }
         self.gradients[x_value.root] = Some(dx);
     }
@@ -313,6 +308,41 @@ impl Engine {
         }
         self.pass_on(residual, y, dy);
         Ok(false)
+    }
+}
+
+/// The gradients of steps whose input is not needed for them: `y` their output, `dy` its gradient, for
+/// `pixels` pixels of all pictures with `wide` values each.
+#[allow(clippy::too_many_arguments)] // maps, and how large they are
+pub(super) fn unary(
+    kind: &Kind,
+    pictures: usize,
+    pixels: usize,
+    (y, dy): (Maps<'_>, Maps<'_>),
+    wide: usize,
+    kept: &Kept,
+    dx: MapsMut<'_>,
+    add: bool,
+) {
+    match kind {
+        Kind::MaxPool(window) => {
+            pool::max_pool_gradient(window, pictures, dy, wide, &kept.taps, dx, add);
+        }
+        Kind::Means(means) => pool::avg_pool_gradient(means, pictures, dy, wide, dx, add),
+        Kind::Sigmoid => {
+            pixels::map_gradient(y, dy, wide, pixels, dx, add, |y, dy| dy * y * (1.0 - y));
+        }
+        Kind::Tanh => {
+            pixels::map_gradient(y, dy, wide, pixels, dx, add, |y, dy| dy * (1.0 - y * y));
+        }
+        Kind::Relu => pixels::copy(dy, wide, pixels, dx, add),
+        Kind::Conv(_)
+        | Kind::Norm(_)
+        | Kind::Linear(_)
+        | Kind::Response(_)
+        | Kind::Dropout { .. }
+        | Kind::Flatten
+        | Kind::AddRelu(_) => unreachable!("has a branch of its own"),
     }
 }
 

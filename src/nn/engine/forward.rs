@@ -21,7 +21,9 @@ impl Engine {
         let image = self.activations[self.plan.image].take();
         self.recycle();
         self.activations[self.plan.image] = image;
-        for at in 0..self.plan.nodes.len() {
+        let prefix = self.prefix().cloned();
+        let first = prefix.as_ref().map_or(0, |prefix| prefix.steps() - 1);
+        for at in first..self.plan.nodes.len() {
             let y = self.plan.values[self.plan.nodes[at].y];
             let root = self.plan.values[y.root];
             let len = self.pictures * root.pixels() * root.step;
@@ -29,7 +31,12 @@ impl Engine {
                 Some(buffer) => buffer,
                 None => self.buffers.take(len),
             };
-            let done = self.forward_step(at, params, seed, write(&mut buffer, &y), &y);
+            let done = match &prefix {
+                Some(prefix) if at == first => {
+                    self.forward_blocks(prefix, params, write(&mut buffer, &y))
+                }
+                _ => self.forward_step(at, params, seed, write(&mut buffer, &y), &y),
+            };
             self.activations[y.root] = Some(buffer);
             done?;
             if self.purpose == Purpose::Eval {
@@ -119,16 +126,6 @@ impl Engine {
                 let b = access::values::<f32>(OP, b.as_tensor())?;
                 linear::forward(x, (&w, &b), (pictures, l.inputs, l.outputs), l.relu, y);
             }
-            Kind::MaxPool(window) => {
-                kept.taps.resize(pixels * wide, 0.0);
-                pool::max_pool(window, pictures, x, wide, y, &mut kept.taps);
-            }
-            Kind::Means(means) => pool::avg_pool(means, pictures, x, wide, y),
-            Kind::Response(shape) => response::normalise(shape, x, pixels, y),
-            // A NaN stays one.
-            Kind::Relu => pixels::map(x, wide, pixels, y, |x| if x < 0.0 { 0.0 } else { x }),
-            Kind::Sigmoid => pixels::map(x, wide, pixels, y, |x| 1.0 / (1.0 + (-x).exp())),
-            Kind::Tanh => pixels::map(x, wide, pixels, y, f32::tanh),
             Kind::Dropout { p, path } => {
                 kept.seed = Rng::stream(seed, path, &[]).next_u64();
                 dropout(x, kept, *p, y_value, pictures, y, false);
@@ -140,8 +137,40 @@ impl Engine {
                 let other = read(activations, &plan.values[*other]);
                 pixels::add_relu(x, other, wide, pixels, y);
             }
+            Kind::Response(shape) => response::normalise(shape, x, pixels, y),
+            kind => unary(kind, pictures, pixels, x, wide, kept, y),
         }
         Ok(())
+    }
+}
+
+/// Steps of one input without parameters, for `pixels` pixels of all pictures with `wide` values each.
+pub(super) fn unary(
+    kind: &Kind,
+    pictures: usize,
+    pixels: usize,
+    x: Maps<'_>,
+    wide: usize,
+    kept: &mut Kept,
+    y: MapsMut<'_>,
+) {
+    match kind {
+        Kind::MaxPool(window) => {
+            kept.taps.resize(pixels * wide, 0);
+            pool::max_pool(window, pictures, x, wide, y, &mut kept.taps);
+        }
+        Kind::Means(means) => pool::avg_pool(means, pictures, x, wide, y),
+        // A NaN stays one.
+        Kind::Relu => pixels::map(x, wide, pixels, y, |x| if x < 0.0 { 0.0 } else { x }),
+        Kind::Sigmoid => pixels::map(x, wide, pixels, y, |x| 1.0 / (1.0 + (-x).exp())),
+        Kind::Tanh => pixels::map(x, wide, pixels, y, f32::tanh),
+        Kind::Conv(_)
+        | Kind::Norm(_)
+        | Kind::Linear(_)
+        | Kind::Response(_)
+        | Kind::Dropout { .. }
+        | Kind::Flatten
+        | Kind::AddRelu(_) => unreachable!("has a branch of its own"),
     }
 }
 

@@ -30,6 +30,7 @@ mod backward;
 mod buffers;
 mod forward;
 mod linear;
+mod narrow;
 mod plan;
 
 use std::sync::Arc;
@@ -49,6 +50,7 @@ use crate::ops::nhwc::pool::Tap;
 use crate::ops::nhwc::winograd::{Filters, Scratch};
 use crate::{Error, Result};
 use buffers::Buffers;
+use narrow::Blocks;
 use plan::{Conv, EntryId, Plan, Purpose, Value, ValueId};
 
 /// What a step keeps from the forward pass besides its input and output.
@@ -104,6 +106,7 @@ pub struct Engine {
     panels: Panels,
     filters: Filters,
     scratch: Scratch,
+    blocks: Blocks,
     /// The logits of the last forward pass, main and auxiliary, from which a loss is computed.
     ends: Vec<(ValueId, Var)>,
 }
@@ -162,6 +165,7 @@ impl Engine {
             panels: Panels::default(),
             filters: Filters::default(),
             scratch: Scratch::default(),
+            blocks: Blocks::default(),
             ends: Vec::new(),
             plan: Arc::new(plan),
         }))
@@ -291,6 +295,12 @@ impl Engine {
             return Err(Error::op("engine", found, needed));
         }
         self.pictures = n;
+        let images = images.contiguous()?;
+        let values = access::values::<f32>("engine", &images)?;
+        if self.prefix().is_some() {
+            self.load_blocks(&values);
+            return Ok(());
+        }
         let (step, pixels, root) = (image.step, image.pixels(), image.root);
         let len = n * pixels * step + self.plan.slack;
         let mut to = self.activations[root].take().unwrap_or_default();
@@ -298,8 +308,6 @@ impl Engine {
             to.clear(); // so that the frame, and what pads the channels, is 0
             to.resize(len, 0.0);
         }
-        let images = images.contiguous()?;
-        let values = access::values::<f32>("engine", &images)?;
         pixels::from_channels_first(&values, input, step, (rows, cols), &mut to);
         self.activations[root] = Some(to);
         Ok(())

@@ -1,5 +1,6 @@
 //! A layer tree as a list of steps on channels-last maps, with what can be done in one pass joined.
 
+use super::narrow::Prefix;
 use crate::Result;
 use crate::nn::layer::join;
 use crate::nn::{Layer, Params, Shape};
@@ -10,6 +11,7 @@ use crate::ops::local_response_norm::LrnShape;
 use crate::ops::nhwc::conv::{Gather, Runs};
 use crate::ops::nhwc::lanes::{LANES, padded};
 use crate::ops::nhwc::pack::WeightShape;
+use crate::ops::nhwc::pool::MOST_TAPS;
 use crate::ops::nhwc::winograd::Winograd;
 use crate::ops::{AvgPool2dShape, Im2col, MaxPool2dShape};
 
@@ -163,6 +165,8 @@ pub(super) struct Plan {
     pub logits: ValueId,
     /// Name, logits and weight of each auxiliary head.
     pub heads: Vec<(String, ValueId, f64)>,
+    /// The first steps, where they can be done with the pictures in the lanes.
+    pub prefix: Option<Prefix>,
 }
 
 /// What a plan is for.
@@ -189,17 +193,19 @@ pub(super) fn plan(
     if values[logits].pixels() != 1 || heads.iter().any(|h| values[h.1].pixels() != 1) {
         return Ok(None);
     }
-    let mut plan = Plan { values, nodes, image, frame: (0, 0), slack: 0, logits, heads };
+    let mut plan =
+        Plan { values, nodes, image, frame: (0, 0), slack: 0, logits, heads, prefix: None };
     if purpose == Purpose::Eval {
         plan.fold_norms();
     }
+    plan.prefix = Prefix::of(&plan);
     plan.make_stem();
     Ok(Some(plan))
 }
 
 impl Plan {
     /// How many steps and heads read a value.
-    fn readers(&self, value: ValueId) -> usize {
+    pub(super) fn readers(&self, value: ValueId) -> usize {
         let reads = |node: &Node| {
             let side = match &node.kind {
                 Kind::Norm(Norm { residual, .. }) => *residual,
@@ -514,6 +520,9 @@ impl Builder<'_> {
             }
             Layer::MaxPool2d(params) => {
                 let shape = MaxPool2dShape::new(&dims, params).ok()?;
+                if params.kernel.0 * params.kernel.1 > MOST_TAPS {
+                    return None;
+                }
                 Some(self.step(Kind::MaxPool(shape.window), x, map(shape.output()), false))
             }
             Layer::AvgPool2d(params) => {

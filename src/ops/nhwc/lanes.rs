@@ -91,6 +91,16 @@ pub(super) trait Lanes: Copy {
     unsafe fn max(self, other: Self) -> Self;
     /// Where `self` is above `best` or NaN, `self` and `number`; elsewhere `best` and `before`.
     unsafe fn or_better(self, number: Self, best: Self, before: Self) -> (Self, Self);
+    /// As bytes, of whole numbers from 0 to 255.
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        let mut values = [0.0; LANES];
+        // SAFETY: the caller's promise, but for bytes.
+        unsafe {
+            self.store(values.as_mut_ptr());
+            to.cast::<[u8; LANES]>().write(values.map(|value| value as u8));
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

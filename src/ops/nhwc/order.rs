@@ -52,7 +52,7 @@ pub(crate) fn to_channels_first(
 
 /// Transposes n matrices of `rows` by `cols`, each given with the distance of its rows; what lies
 /// behind a row of the result becomes 0.
-fn transpose_each(
+pub(super) fn transpose_each(
     n: usize,
     (rows, cols): (usize, usize),
     (from, from_step): (&[f32], usize),

@@ -9,14 +9,19 @@ use super::pixels::MapsMut;
 use crate::ops::Im2col;
 use crate::ops::avg_pool2d::{Means, Span};
 
-/// Where a maximum stood: its tap, counted along the rows of the window. A number that fits the lanes.
-pub(crate) type Tap = f32;
+/// Where a maximum stood: its tap, counted along the rows of the window. A byte, since there is one for
+/// every value of the output.
+pub(crate) type Tap = u8;
+
+/// The taps that a [`Tap`] can tell apart.
+pub(crate) const MOST_TAPS: usize = 1 << Tap::BITS;
 
 /// Maxima over windows, [N, OH, OW, wide], and their taps, [N, OH, OW, wide] without gaps. The first
 /// of equal values wins, and the last NaN.
 ///
 /// # Panics
-/// If a slice is shorter than its shape: the caller has checked its shapes.
+/// If a slice is shorter than its shape, or the window has more than [`MOST_TAPS`]: the caller has
+/// checked its shapes.
 pub(crate) fn max_pool(
     window: &Im2col,
     pictures: usize,
@@ -26,6 +31,8 @@ pub(crate) fn max_pool(
     taps: &mut [Tap],
 ) {
     let isa = Isa::best();
+    let tap_count = window.kernel.0 * window.kernel.1;
+    assert!(tap_count <= MOST_TAPS, "a window of {tap_count} taps");
     let ((rows, cols), (height, width)) = (window.output, window.input);
     let (s, p, d) = (window.stride, window.padding, window.dilation);
     let step = y.step;
@@ -88,7 +95,7 @@ for_each_isa! {
                     }
                 }
                 best.store(y.as_mut_ptr().add(c));
-                tap.store(taps.as_mut_ptr().add(c));
+                tap.store_bytes(taps.as_mut_ptr().add(c));
             }
         }
     }
@@ -133,7 +140,7 @@ pub(crate) fn max_pool_gradient(
 }
 
 /// The windows along one side that see pixel `at`, each with its tap.
-fn windows(
+pub(super) fn windows(
     at: usize,
     kernel: usize,
     stride: usize,

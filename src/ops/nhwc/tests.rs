@@ -2,6 +2,7 @@
 
 use super::conv::{Finish, Gather, Maps, Runs, convolve, weight_gradient};
 use super::lanes::{Isa, padded};
+use super::narrow::{self, Narrow};
 use super::pack::{Panels, WeightShape, unpack_gradient};
 use super::pixels::MapsMut;
 use super::winograd::{Filters, Scratch, Winograd};
@@ -103,6 +104,63 @@ fn convolution_agrees_with_its_definition() {
             let mut grad = vec![0.0; w.len()];
             unpack_gradient(&dw, ws, &mut grad);
             close(&grad, grads.weight.as_ref().unwrap(), &format!("dw {what}"));
+        }
+    }
+}
+
+#[test]
+fn narrow_convolution_agrees_with_its_definition() {
+    let mut rng = Rng::new(7);
+    let mut done = 0;
+    while done < 60 {
+        let mut below = |n: usize| rng.below(n);
+        let (n, c, o) = (1 + below(70), 1 + below(15), 1 + below(34));
+        let pair = |rng: &mut dyn FnMut(usize) -> usize, from, n| (from + rng(n), from + rng(n));
+        let (input, kernel) = (pair(&mut below, 1, 12), pair(&mut below, 1, 6));
+        let (stride, dilation) = (pair(&mut below, 1, 3), pair(&mut below, 1, 2));
+        let params = Conv2dParams { stride, dilation, ..Default::default() };
+        let (x_dims, w_dims) = ([n, c, input.0, input.1], [o, c, kernel.0, kernel.1]);
+        let Ok(shape) = Conv2dShape::new(&x_dims, &w_dims, &params) else { continue };
+        done += 1;
+        let [_, _, rows, cols] = shape.output();
+        let x = values(&mut rng, x_dims.iter().product());
+        let w = values(&mut rng, w_dims.iter().product());
+        let b = values(&mut rng, o);
+        let dy = values(&mut rng, n * o * rows * cols);
+        let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+        let y = definition::forward(&shape, &wide(&x), &wide(&w), Some(&wide(&b)));
+        let wants = Conv2dWants { input: true, weight: true, bias: true };
+        let grads = definition::backward(&shape, &wide(&x), &wide(&w), &wide(&dy), wants);
+        let narrow =
+            Narrow::new(WeightShape { outputs: o, inputs: c, kernel }, &shape.window).unwrap();
+        let (x_len, y_len) = (x.len() / n, dy.len() / n);
+        let blocks = n.div_ceil(narrow::BLOCK);
+        let mut xs = vec![f32::NAN; blocks * narrow.x_len()];
+        let mut dys = vec![f32::NAN; blocks * narrow.y_len()];
+        narrow::to_blocks(&x, n, x_len, x_len, &mut xs);
+        narrow::to_blocks(&dy, n, y_len, y_len, &mut dys);
+        for isa in Isa::available() {
+            let what = format!("{isa:?} {x_dims:?} {w_dims:?} {params:?}");
+            let mut out = vec![0.0; dys.len()];
+            narrow.forward(isa, &xs, &w, Some(&b), false, &mut out);
+            let mut found = vec![0.0; dy.len()];
+            narrow::from_blocks(&out, n, y_len, y_len, &mut found);
+            close(&found, &y, &format!("y {what}"));
+            narrow.forward(isa, &xs, &w, Some(&b), true, &mut out);
+            narrow::from_blocks(&out, n, y_len, y_len, &mut found);
+            let positive: Vec<f64> = y.iter().map(|y| y.max(0.0)).collect();
+            close(&found, &positive, &format!("relu {what}"));
+            let mut out = vec![0.0; xs.len()];
+            narrow.input_gradient(isa, &dys, &w, &mut out);
+            let mut found = vec![0.0; x.len()];
+            narrow::from_blocks(&out, n, x_len, x_len, &mut found);
+            close(&found, grads.input.as_ref().unwrap(), &format!("dx {what}"));
+            let mut found = vec![0.0; w.len()];
+            narrow.weight_gradient(isa, &xs, &dys, &mut found);
+            close(&found, grads.weight.as_ref().unwrap(), &format!("dw {what}"));
+            let mut found = vec![0.0; o];
+            narrow::channel_sums(&dys, rows * cols * narrow::BLOCK, &mut found);
+            close(&found, grads.bias.as_ref().unwrap(), &format!("db {what}"));
         }
     }
 }

@@ -180,6 +180,8 @@ macro_rules! by_rows {
     };
 }
 
+pub(super) use by_rows;
+
 for_each_isa! {
     /// One vector wide, so that a tile may be any of the widths that remain.
     unsafe fn dot1<V>(rows: usize, t: Dot) {

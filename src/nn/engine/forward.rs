@@ -9,7 +9,7 @@ use crate::ops::nhwc::conv::{Finish, Maps, convolve};
 use crate::ops::nhwc::lanes::padded;
 use crate::ops::nhwc::norm::{self, Scales};
 use crate::ops::nhwc::pixels::{self, MapsMut};
-use crate::ops::nhwc::{pool, response};
+use crate::ops::nhwc::{curves, pool, response};
 use crate::rng::Rng;
 use crate::{Error, Result};
 
@@ -162,8 +162,8 @@ pub(super) fn unary(
         Kind::Means(means) => pool::avg_pool(means, pictures, x, wide, y),
         // A NaN stays one.
         Kind::Relu => pixels::map(x, wide, pixels, y, |x| if x < 0.0 { 0.0 } else { x }),
-        Kind::Sigmoid => pixels::map(x, wide, pixels, y, |x| 1.0 / (1.0 + (-x).exp())),
-        Kind::Tanh => pixels::map(x, wide, pixels, y, f32::tanh),
+        Kind::Sigmoid => curves::sigmoid(x, wide, pixels, y),
+        Kind::Tanh => curves::tanh(x, wide, pixels, y),
         Kind::Conv(_)
         | Kind::Norm(_)
         | Kind::Linear(_)

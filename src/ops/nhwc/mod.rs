@@ -6,6 +6,7 @@
 // `unsafe` is for vector instructions and for threads that write to parts of one slice; every function
 // that this module gives out checks its slices first.
 pub(crate) mod conv;
+pub(crate) mod curves;
 pub(crate) mod lanes;
 pub(crate) mod narrow;
 pub(crate) mod norm;

@@ -42,7 +42,8 @@ pub use timing::{Plan, Timing, measure};
 pub enum What {
     /// Convolution layers (section `conv`) and the small ops (section `ops`).
     Ops,
-    /// Whole networks: sections `infer`, `train` and `rss` (peak memory).
+    /// Whole networks: sections `infer`, `train`, `scaling` (other batches and pictures) and `rss`
+    /// (peak memory).
     Models,
     /// The machine's limits: section `machine`.
     Machine,
@@ -95,7 +96,7 @@ impl Settings {
 /// A thing to measure, under its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// `conv`, `ops`, `infer`, `train`, `rss` or `machine`.
+    /// `conv`, `ops`, `infer`, `train`, `scaling`, `rss` or `machine`.
     pub section: &'static str,
     /// Its name within the section.
     pub name: &'static str,

@@ -48,10 +48,16 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     NETS.iter().map(|net| net.name)
 }
 
-/// Every network's inference, then every network's training.
+/// Batches, and sides of the pictures, over which it is seen whether the rate keeps up.
+const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+const SIDES: [usize; 6] = [64, 96, 128, 160, 192, 224];
+
+/// Every network's inference, then every network's training, then one network's at other sizes.
 pub(super) fn cases() -> Vec<Case> {
     let infer = names().map(|name| Case { section: "infer", name, run: time_infer });
-    infer.chain(names().map(|name| Case { section: "train", name, run: time_train })).collect()
+    let train = names().map(|name| Case { section: "train", name, run: time_train });
+    let scaling = Case { section: "scaling", name: "resnet18", run: time_scaling };
+    infer.chain(train).chain([scaling]).collect()
 }
 
 /// Logits of pictures in evaluation mode: what is timed as inference.
@@ -93,7 +99,11 @@ pub(super) struct Training {
 impl Training {
     pub(super) fn new(name: &str) -> Result<Self> {
         let net = entry(NETS, name, |net| net.name)?;
-        let (side, batch) = net.train;
+        Self::at(net, net.train.0, net.train.1)
+    }
+
+    /// On so many pictures of this side.
+    fn at(net: &Net, side: usize, batch: usize) -> Result<Self> {
         let model = net.build(side)?;
         let engine = made(Engine::training(&model.network, model.config.input)?)?;
         let params = model.network.params();
@@ -141,6 +151,22 @@ fn time_train(name: &'static str, settings: &Settings) -> Result<Vec<Row>> {
     let row = describe_training(name, Row::new("train", name, settings.threads))?;
     let rate = Rate::Images(training.labels.len(), 3.0 * gflop(&training.model)?);
     Ok(vec![row.timed(measure(settings.network(), || training.step())?, rate)])
+}
+
+/// Steps of training on other batches, then on other pictures: GFLOP/s that do not fall say that the time
+/// grows no faster than the arithmetic.
+fn time_scaling(name: &'static str, settings: &Settings) -> Result<Vec<Row>> {
+    let net = entry(NETS, name, |net| net.name)?;
+    let batches = BATCHES.map(|batch| (net.train.0, batch));
+    let sides = SIDES.map(|side| (side, 16));
+    let time = |(side, batch): (usize, usize)| {
+        let mut training = Training::at(net, side, batch)?;
+        let row = Row::new("scaling", name, settings.threads).on("train_step", batch);
+        let row = Row { image: Some([net.channels, side, side]), ..row };
+        let rate = Rate::Images(batch, 3.0 * gflop(&training.model)?);
+        Ok(row.timed(measure(settings.network(), || training.step())?, rate))
+    };
+    batches.into_iter().chain(sides).map(time).collect()
 }
 
 /// 10⁹ operations of one picture's forward pass, 2 for each multiply-add.

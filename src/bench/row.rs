@@ -7,7 +7,7 @@ use super::{Memory, Timing};
 /// One result.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Row {
-    /// `conv`, `ops`, `infer`, `train`, `rss` or `machine`.
+    /// `conv`, `ops`, `infer`, `train`, `scaling`, `rss` or `machine`.
     pub section: &'static str,
     /// The case.
     pub name: &'static str,

@@ -25,7 +25,8 @@ pub struct BenchArgs {
     /// Measure these cases only, as in resnet18,vgg16
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Measure these sections only: conv, ops; infer, train, rss (peak memory); machine
+    /// Measure these sections only: conv, ops; infer, train, scaling, rss (peak memory);
+    /// machine
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     section: Vec<String>,
     /// Seconds of timed calls for a layer; networks get twice that
@@ -105,8 +106,10 @@ fn say(case: &Case, json: bool) {
 }
 
 fn text(rows: &[Row]) -> String {
-    let header =
-        ["section", "case", "op", "batch", "threads", "by", "ms", "GFLOP/s", "images/s", "other"];
+    let header = [
+        "section", "case", "op", "batch", "side", "threads", "by", "ms", "GFLOP/s", "images/s",
+        "other",
+    ];
     table(&header, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
@@ -117,6 +120,7 @@ fn cells(row: &Row) -> Vec<String> {
         row.name.to_owned(),
         row.op.unwrap_or_default().to_owned(),
         row.batch.map(|batch| batch.to_string()).unwrap_or_default(),
+        row.image.map(|[_, _, side]| side.to_string()).unwrap_or_default(),
         row.threads.to_string(),
         row.backend.to_owned(),
         number(row.timing.map(|timing| timing.median_s * 1e3)),

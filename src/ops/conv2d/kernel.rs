@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Conv2dGrads, Conv2dShape, Conv2dWants, channels_last};
+use super::{Conv2dGrads, Conv2dShape, Conv2dWants, channels_last, pointwise};
 use crate::ops::gemm::gemm_on_threads;
 use crate::ops::{Im2col, Mat, MatMut, Real, gemm};
 
@@ -23,7 +23,7 @@ const LEAST_COLUMNS: usize = 192;
 /// The fewest tiles that keep a few threads busy.
 const LEAST_TILES: usize = 4;
 /// Into how many parts the batch is cut for the weight gradient, at most.
-const WEIGHT_PARTS: usize = 8;
+pub(super) const WEIGHT_PARTS: usize = 8;
 
 /// `y = w · im2col(x) + b`, [N, O, OH, OW].
 ///
@@ -39,6 +39,11 @@ pub fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], b: Option<&[T]>) 
         && let Some(y) = T::as_f32_mut(&mut y)
     {
         channels_last::forward(shape, x, w, b.and_then(T::as_f32), y);
+    } else if pointwise::suits(shape) {
+        pointwise::forward(shape, x, w, &mut y);
+        if let Some(b) = b {
+            add_bias(&mut y, b, shape.window.cols());
+        }
     } else {
         forward_by_columns(shape, x, w, b, &mut y);
     }
@@ -47,7 +52,9 @@ pub fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], b: Option<&[T]>) 
 
 /// Whether the kernel for f32 that works in vectors of channels suits this shape.
 fn in_vectors(shape: &Conv2dShape) -> bool {
-    shape.groups == 1 && shape.window.channels >= channels_last::LEAST_CHANNELS
+    // One tap reads every value once: to move the maps would take longer than what is gained.
+    let one_tap = shape.window.kernel == (1, 1);
+    shape.groups == 1 && shape.window.channels >= channels_last::LEAST_CHANNELS && !one_tap
 }
 
 /// The forward pass by im2col and a product.
@@ -91,6 +98,9 @@ pub fn backward<T: Real>(
     if let Some(grads) = backward_in_vectors(shape, x, w, dy, wants) {
         return grads;
     }
+    if pointwise::suits(shape) && shape.batch > 0 {
+        return backward_pointwise(shape, x, w, dy, wants);
+    }
     let plan = Plan::new(shape);
     let chunks = shape.batch.div_ceil(plan.pictures).max(1);
     let parts = if plan.inner { 1 } else { WEIGHT_PARTS };
@@ -131,6 +141,26 @@ fn backward_in_vectors<T: Real>(
         weight: wants.weight.then_some(dw),
         bias: wants.bias.then(|| bias_gradient(shape, dy)),
     })
+}
+
+/// The backward pass of kernels of 1×1.
+fn backward_pointwise<T: Real>(
+    shape: &Conv2dShape,
+    x: &[T],
+    w: &[T],
+    dy: &[T],
+    wants: Conv2dWants,
+) -> Conv2dGrads<T> {
+    let input = || {
+        let mut dx = vec![T::zero(); x.len()];
+        pointwise::input_gradient(shape, w, dy, &mut dx);
+        dx
+    };
+    Conv2dGrads {
+        input: wants.input.then(input),
+        weight: wants.weight.then(|| pointwise::weight_gradient(shape, x, dy)),
+        bias: wants.bias.then(|| bias_gradient(shape, dy)),
+    }
 }
 
 /// The gradient of the weight over some pictures; that of their input is added to `dx`.
@@ -448,7 +478,7 @@ fn bias_gradient<T: Real>(shape: &Conv2dShape, dy: &[T]) -> Vec<T> {
 }
 
 /// The parts' sum, part after part.
-fn sum_in_order<T: Real>(parts: Vec<Vec<T>>, len: usize) -> Vec<T> {
+pub(super) fn sum_in_order<T: Real>(parts: Vec<Vec<T>>, len: usize) -> Vec<T> {
     let mut parts = parts.into_iter();
     let mut sum = parts.next().unwrap_or_else(|| vec![T::zero(); len]);
     for part in parts {

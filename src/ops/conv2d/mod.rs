@@ -6,6 +6,7 @@
 mod channels_last;
 pub mod definition;
 pub mod kernel;
+mod pointwise;
 mod portable;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};

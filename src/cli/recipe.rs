@@ -87,6 +87,11 @@ fn recipe(model: &str, kind: DataKind) -> TrainConfig {
     }
     let epochs = if kind == DataKind::Digits { 5 } else { 20 };
     let label_smoothing = 0.1;
+    // The paper's recipe (section 3.1); Adam leaves so deep a net without batch norm at chance.
+    if model.starts_with("vgg") && !normalised(model) {
+        let (optimizer, schedule) = (momentum(false), Schedule::Cosine { min_lr: 0.0 });
+        return TrainConfig { epochs, lr: 0.01, optimizer, schedule, label_smoothing, ..base };
+    }
     // Without batch norm SGD stays long where it begins, or diverges; Adam does neither.
     if !normalised(model) {
         let (optimizer, weight_decay) = (Rule::ADAMW, 1e-2);

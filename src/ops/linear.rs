@@ -7,11 +7,11 @@
 //!            db = Σ over N of dy
 //! ```
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
+use candle_core::{Shape, Tensor};
 use rayon::prelude::*;
 
-use super::access::{self, by_dtype};
-use super::{Form, Mat, MatMut, Real, gemm};
+use super::weighted::{self, Grads, Wants, Weighted};
+use super::{Form, Mat, MatMut, Real, access, gemm};
 use crate::{Error, Result};
 
 const OP: &str = "linear";
@@ -38,12 +38,7 @@ pub fn linear_as(form: Form, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>)
     if form == Form::Portable {
         return Ok(portable(x, weight, bias)?);
     }
-    let op = Linear { sizes, form };
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-    Ok(match bias {
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op)?,
-        None => x.apply_op2(&weight, op)?,
-    })
+    weighted::apply(x, weight, bias, Linear { sizes, form })
 }
 
 /// Rows N, inputs I and outputs O.
@@ -142,7 +137,7 @@ fn portable(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> candle_core::
     }
 }
 
-/// The custom op behind the definition and the kernel.
+/// The op behind the definition and the kernel.
 struct Linear {
     sizes: Sizes,
     form: Form,
@@ -155,42 +150,34 @@ impl Linear {
             _ => kernel(a, b),
         }
     }
+}
 
-    fn forward<T: Real>(
-        &self,
-        x: (&CpuStorage, &Layout),
-        w: (&CpuStorage, &Layout),
-        b: Option<(&CpuStorage, &Layout)>,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
+impl Weighted for Linear {
+    const NAME: &'static str = OP;
+
+    fn output(&self) -> Shape {
+        Shape::from((self.sizes.n, self.sizes.o))
+    }
+
+    fn forward<T: Real>(&self, x: &[T], w: &[T], b: Option<&[T]>) -> Vec<T> {
         let Sizes { n, i, o } = self.sizes;
-        let x = Mat::new(access::slice::<T>(OP, x.0, x.1)?, n, i);
-        let w = Mat::new(access::slice::<T>(OP, w.0, w.1)?, o, i);
-        let mut y = self.product(x, w.t());
-        if let Some((storage, layout)) = b {
-            let b = access::slice::<T>(OP, storage, layout)?;
+        let mut y = self.product(Mat::new(x, n, i), Mat::new(w, o, i).t());
+        if let Some(b) = b {
             for row in y.chunks_exact_mut(o.max(1)) {
                 row.iter_mut().zip(b).for_each(|(y, &b)| *y += b);
             }
         }
-        Ok((T::to_cpu_storage_owned(y), Shape::from((n, o))))
+        y
     }
 
-    fn backward<T: Real>(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: Option<&Tensor>,
-        dy: &Tensor,
-    ) -> candle_core::Result<[Option<Tensor>; 3]> {
+    fn backward<T: Real>(&self, x: &[T], w: &[T], dy: &[T], wants: Wants) -> Grads<T> {
         let Sizes { n, i, o } = self.sizes;
-        let dy = dy.contiguous()?;
-        let (xs, ws) = (access::values::<T>(OP, x)?, access::values::<T>(OP, w)?);
-        let dys = access::values::<T>(OP, &dy)?;
-        let (xs, ws, dy) = (Mat::new(&xs, n, i), Mat::new(&ws, o, i), Mat::new(&dys, n, o));
-        let dx = x.track_op().then(|| access::tensor(self.product(dy, ws), (n, i)));
-        let dw = w.track_op().then(|| access::tensor(self.product(dy.t(), xs), (o, i)));
-        let db = b.filter(|b| b.track_op()).map(|_| access::tensor(column_sums(&dys, o), o));
-        Ok([dx.transpose()?, dw.transpose()?, db.transpose()?])
+        let (xs, ws, dys) = (Mat::new(x, n, i), Mat::new(w, o, i), Mat::new(dy, n, o));
+        Grads {
+            input: wants.input.then(|| self.product(dys, ws)),
+            weight: wants.weight.then(|| self.product(dys.t(), xs)),
+            bias: wants.bias.then(|| column_sums(dy, o)),
+        }
     }
 }
 
@@ -201,63 +188,4 @@ fn column_sums<T: Real>(values: &[T], columns: usize) -> Vec<T> {
         sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value);
     }
     sums
-}
-
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        w: &CpuStorage,
-        w_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        by_dtype!(OP, access::dtype(x), T => self.forward::<T>((x, x_layout), (w, w_layout), None))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let [dx, dw, _] = by_dtype!(OP, x.dtype(), T => self.backward::<T>(x, w, None, dy))?;
-        Ok((dx, dw))
-    }
-}
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        w: &CpuStorage,
-        w_layout: &Layout,
-        b: &CpuStorage,
-        b_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        by_dtype!(OP, access::dtype(x), T => {
-            self.forward::<T>((x, x_layout), (w, w_layout), Some((b, b_layout)))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dx, dw, db] = by_dtype!(OP, x.dtype(), T => self.backward::<T>(x, w, Some(b), dy))?;
-        Ok((dx, dw, db))
-    }
 }

@@ -46,6 +46,7 @@ mod real;
 mod relu;
 mod size;
 mod unary;
+mod weighted;
 
 pub use adaptive_avg_pool2d::{adaptive_avg_pool2d, adaptive_avg_pool2d_as};
 pub use avg_pool2d::{AvgPool2dParams, AvgPool2dShape, avg_pool2d, avg_pool2d_as};
@@ -68,6 +69,8 @@ pub use memory::keep_memory;
 pub use real::Real;
 pub use relu::{add_relu, add_relu_as, relu, relu_as};
 pub use size::{Pair, ReceptiveField, conv_output_size, pool_output_size};
+
+pub use weighted::{Grads, Wants};
 
 use candle_core::Device;
 

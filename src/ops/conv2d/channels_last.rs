@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{Conv2dShape, Conv2dWants};
+use super::Conv2dShape;
 use crate::ops::nhwc::conv::{Finish, Gather, Maps, Runs, convolve, weight_gradient};
 use crate::ops::nhwc::grown;
 use crate::ops::nhwc::lanes::{Isa, padded};
@@ -11,6 +11,7 @@ use crate::ops::nhwc::order::{to_channels_first, to_channels_last};
 use crate::ops::nhwc::pack::{Panels, WeightShape, unpack_gradient};
 use crate::ops::nhwc::pixels::MapsMut;
 use crate::ops::nhwc::winograd::{Filters, Scratch, Winograd};
+use crate::ops::weighted::Wants;
 
 /// Fewer channels than this are mostly padding as vectors; the other kernel is faster there.
 pub(super) const LEAST_CHANNELS: usize = 4;
@@ -97,7 +98,7 @@ fn forward_in(
 pub(super) fn backward(
     shape: &Conv2dShape,
     values: (&[f32], &[f32], &[f32]),
-    wants: Conv2dWants,
+    wants: Wants,
     dx: &mut [f32],
     dw: &mut [f32],
 ) {
@@ -108,7 +109,7 @@ fn backward_in(
     kept: &mut Kept,
     shape: &Conv2dShape,
     (x, w, dy): (&[f32], &[f32], &[f32]),
-    wants: Conv2dWants,
+    wants: Wants,
     dx: &mut [f32],
     dw: &mut [f32],
 ) {

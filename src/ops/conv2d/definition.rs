@@ -9,7 +9,8 @@
 //!            db = Σ over P of dy
 //! ```
 
-use super::{Conv2dGrads, Conv2dShape, Conv2dWants};
+use super::Conv2dShape;
+use crate::ops::weighted::{Grads, Wants};
 use crate::ops::{Real, col2im, im2col};
 
 /// A convolution by nothing but its sliding window: seven loops, no matrix. For reading, and to
@@ -76,8 +77,8 @@ pub fn backward<T: Real>(
     x: &[T],
     w: &[T],
     dy: &[T],
-    wants: Conv2dWants,
-) -> Conv2dGrads<T> {
+    wants: Wants,
+) -> Grads<T> {
     let sizes = Sizes::of(shape);
     let out = shape.groups * shape.group_out;
     let mut dx = Vec::with_capacity(if wants.input { x.len() } else { 0 });
@@ -113,7 +114,7 @@ pub fn backward<T: Real>(
             dx.extend(col2im(&shape.window, &dcol));
         }
     }
-    Conv2dGrads {
+    Grads {
         input: wants.input.then_some(dx),
         weight: wants.weight.then_some(dw),
         bias: wants.bias.then_some(db),

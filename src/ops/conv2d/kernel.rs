@@ -11,8 +11,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Conv2dGrads, Conv2dShape, Conv2dWants, channels_last, pointwise};
+use super::{Conv2dShape, channels_last, pointwise};
 use crate::ops::gemm::gemm_on_threads;
+use crate::ops::weighted::{Grads, Wants};
 use crate::ops::{Im2col, Mat, MatMut, Real, gemm};
 
 /// Columns of a tile's matrix, near enough: its product then runs at full speed, and its columns
@@ -93,8 +94,8 @@ pub fn backward<T: Real>(
     x: &[T],
     w: &[T],
     dy: &[T],
-    wants: Conv2dWants,
-) -> Conv2dGrads<T> {
+    wants: Wants,
+) -> Grads<T> {
     if let Some(grads) = backward_in_vectors(shape, x, w, dy, wants) {
         return grads;
     }
@@ -114,7 +115,7 @@ pub fn backward<T: Real>(
         .zip(dy.par_chunks(part * plan.y_len()))
         .map(|((dx, x), dy)| backward_part(&plan, x, w, dy, dx, wants))
         .collect();
-    Conv2dGrads {
+    Grads {
         input: wants.input.then_some(dx),
         weight: wants.weight.then(|| sum_in_order(partial, w.len())),
         bias: wants.bias.then(|| bias_gradient(shape, dy)),
@@ -127,8 +128,8 @@ fn backward_in_vectors<T: Real>(
     x: &[T],
     w: &[T],
     dy: &[T],
-    wants: Conv2dWants,
-) -> Option<Conv2dGrads<T>> {
+    wants: Wants,
+) -> Option<Grads<T>> {
     if !in_vectors(shape) || shape.batch == 0 {
         return None;
     }
@@ -136,7 +137,7 @@ fn backward_in_vectors<T: Real>(
     let mut dx = vec![T::zero(); if wants.input { x.len() } else { 0 }];
     let mut dw = vec![T::zero(); if wants.weight { w.len() } else { 0 }];
     channels_last::backward(shape, values, wants, T::as_f32_mut(&mut dx)?, T::as_f32_mut(&mut dw)?);
-    Some(Conv2dGrads {
+    Some(Grads {
         input: wants.input.then_some(dx),
         weight: wants.weight.then_some(dw),
         bias: wants.bias.then(|| bias_gradient(shape, dy)),
@@ -149,14 +150,14 @@ fn backward_pointwise<T: Real>(
     x: &[T],
     w: &[T],
     dy: &[T],
-    wants: Conv2dWants,
-) -> Conv2dGrads<T> {
+    wants: Wants,
+) -> Grads<T> {
     let input = || {
         let mut dx = vec![T::zero(); x.len()];
         pointwise::input_gradient(shape, w, dy, &mut dx);
         dx
     };
-    Conv2dGrads {
+    Grads {
         input: wants.input.then(input),
         weight: wants.weight.then(|| pointwise::weight_gradient(shape, x, dy)),
         bias: wants.bias.then(|| bias_gradient(shape, dy)),
@@ -170,7 +171,7 @@ fn backward_part<T: Real>(
     w: &[T],
     dy: &[T],
     dx: &mut [T],
-    wants: Conv2dWants,
+    wants: Wants,
 ) -> Vec<T> {
     let mut scratch = Scratch::new(plan);
     let mut dw = vec![T::zero(); if wants.weight { w.len() } else { 0 }];
@@ -360,7 +361,7 @@ fn backward_group<T: Real>(
     tensors: &Tensors<T>,
     dx: &mut [T],
     dw: &mut [T],
-    wants: Conv2dWants,
+    wants: Wants,
 ) {
     let Tensors { x, w, dy } = *tensors;
     let (window, out) = (&plan.shape.window, plan.shape.group_out);

@@ -9,10 +9,10 @@ pub mod kernel;
 mod pointwise;
 mod portable;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
+use candle_core::{Shape, Tensor};
 
-use super::access::{self, by_dtype};
-use super::{Form, Im2col, Pair, Real};
+use super::weighted::{self, Grads, Wants, Weighted};
+use super::{Form, Im2col, Pair, Real, access};
 use crate::{Error, Result};
 
 const OP: &str = "conv2d";
@@ -85,28 +85,6 @@ impl Conv2dShape {
     }
 }
 
-/// Gradients of a convolution, each only where asked for.
-#[derive(Debug, Default)]
-pub struct Conv2dGrads<T> {
-    /// Gradient of the input, [N, C, H, W].
-    pub input: Option<Vec<T>>,
-    /// Gradient of the weight, [O, C/G, KH, KW].
-    pub weight: Option<Vec<T>>,
-    /// Gradient of the bias, \[O\].
-    pub bias: Option<Vec<T>>,
-}
-
-/// Which gradients somebody wants.
-#[derive(Clone, Copy, Debug)]
-pub struct Conv2dWants {
-    /// Of the input; the first layer's, the picture's, is usually not wanted.
-    pub input: bool,
-    /// Of the weight; not wanted where it is frozen.
-    pub weight: bool,
-    /// Of the bias.
-    pub bias: bool,
-}
-
 /// Convolution of `x` [N, C, H, W] with `weight` [O, C/groups, KH, KW] and `bias` \[O\], in the form
 /// that suits the device.
 ///
@@ -145,120 +123,33 @@ pub fn conv2d_as(
     if form == Form::Portable {
         return Ok(portable::conv2d(&shape, x, weight, bias)?);
     }
-    let op = Conv2d { shape, form };
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-    Ok(match bias {
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op)?,
-        None => x.apply_op2(&weight, op)?,
-    })
+    weighted::apply(x, weight, bias, Conv2d { shape, form })
 }
 
-/// The custom op behind the definition and the kernel.
+/// The op behind the definition and the kernel.
 struct Conv2d {
     shape: Conv2dShape,
     form: Form,
 }
 
-impl Conv2d {
-    fn forward<T: Real>(
-        &self,
-        x: (&CpuStorage, &Layout),
-        w: (&CpuStorage, &Layout),
-        b: Option<(&CpuStorage, &Layout)>,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let x = access::slice::<T>(OP, x.0, x.1)?;
-        let w = access::slice::<T>(OP, w.0, w.1)?;
-        let b = b.map(|(storage, layout)| access::slice::<T>(OP, storage, layout)).transpose()?;
-        let y = match self.form {
+impl Weighted for Conv2d {
+    const NAME: &'static str = OP;
+
+    fn output(&self) -> Shape {
+        Shape::from(&self.shape.output()[..])
+    }
+
+    fn forward<T: Real>(&self, x: &[T], w: &[T], b: Option<&[T]>) -> Vec<T> {
+        match self.form {
             Form::Definition => definition::forward(&self.shape, x, w, b),
             _ => kernel::forward(&self.shape, x, w, b),
-        };
-        Ok((T::to_cpu_storage_owned(y), Shape::from(&self.shape.output()[..])))
+        }
     }
 
-    fn backward<T: Real>(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: Option<&Tensor>,
-        dy: &Tensor,
-    ) -> candle_core::Result<[Option<Tensor>; 3]> {
-        let wants = Conv2dWants {
-            input: x.track_op(),
-            weight: w.track_op(),
-            bias: b.is_some_and(Tensor::track_op),
-        };
-        let dy = dy.contiguous()?;
-        let (xs, ws) = (access::values::<T>(OP, x)?, access::values::<T>(OP, w)?);
-        let dy = access::values::<T>(OP, &dy)?;
-        let grads = match self.form {
-            Form::Definition => definition::backward(&self.shape, &xs, &ws, &dy, wants),
-            _ => kernel::backward(&self.shape, &xs, &ws, &dy, wants),
-        };
-        let bias_len = self.shape.output()[1];
-        Ok([
-            grads.input.map(|values| access::tensor(values, x.dims())).transpose()?,
-            grads.weight.map(|values| access::tensor(values, w.dims())).transpose()?,
-            grads.bias.map(|values| access::tensor(values, bias_len)).transpose()?,
-        ])
-    }
-}
-
-impl CustomOp2 for Conv2d {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        w: &CpuStorage,
-        w_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        by_dtype!(OP, access::dtype(x), T => self.forward::<T>((x, x_layout), (w, w_layout), None))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let [dx, dw, _] = by_dtype!(OP, x.dtype(), T => self.backward::<T>(x, w, None, dy))?;
-        Ok((dx, dw))
-    }
-}
-
-impl CustomOp3 for Conv2d {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        w: &CpuStorage,
-        w_layout: &Layout,
-        b: &CpuStorage,
-        b_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        by_dtype!(OP, access::dtype(x), T => {
-            self.forward::<T>((x, x_layout), (w, w_layout), Some((b, b_layout)))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dx, dw, db] = by_dtype!(OP, x.dtype(), T => self.backward::<T>(x, w, Some(b), dy))?;
-        Ok((dx, dw, db))
+    fn backward<T: Real>(&self, x: &[T], w: &[T], dy: &[T], wants: Wants) -> Grads<T> {
+        match self.form {
+            Form::Definition => definition::backward(&self.shape, x, w, dy, wants),
+            _ => kernel::backward(&self.shape, x, w, dy, wants),
+        }
     }
 }

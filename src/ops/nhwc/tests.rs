@@ -6,7 +6,8 @@ use super::narrow::{self, Narrow};
 use super::pack::{Panels, WeightShape, unpack_gradient};
 use super::pixels::MapsMut;
 use super::winograd::{Filters, Scratch, Winograd};
-use crate::ops::conv2d::{Conv2dParams, Conv2dShape, Conv2dWants, definition};
+use crate::ops::conv2d::{Conv2dParams, Conv2dShape, definition};
+use crate::ops::weighted::Wants;
 use crate::rng::Rng;
 
 fn values(rng: &mut Rng, len: usize) -> Vec<f32> {
@@ -75,7 +76,7 @@ fn convolution_agrees_with_its_definition() {
         let dy = values(&mut rng, n * o * rows * cols);
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let y = definition::forward(&shape, &wide(&x), &wide(&w), Some(&wide(&b)));
-        let wants = Conv2dWants { input: true, weight: true, bias: false };
+        let wants = Wants { input: true, weight: true, bias: false };
         let grads = definition::backward(&shape, &wide(&x), &wide(&w), &wide(&dy), wants);
         for isa in Isa::available() {
             let what = format!("{isa:?} {x_dims:?} {w_dims:?} {params:?}");
@@ -129,7 +130,7 @@ fn narrow_convolution_agrees_with_its_definition() {
         let dy = values(&mut rng, n * o * rows * cols);
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let y = definition::forward(&shape, &wide(&x), &wide(&w), Some(&wide(&b)));
-        let wants = Conv2dWants { input: true, weight: true, bias: true };
+        let wants = Wants { input: true, weight: true, bias: true };
         let grads = definition::backward(&shape, &wide(&x), &wide(&w), &wide(&dy), wants);
         let narrow =
             Narrow::new(WeightShape { outputs: o, inputs: c, kernel }, &shape.window).unwrap();
@@ -186,7 +187,7 @@ fn winograd_agrees_with_the_definition() {
         let dy = values(&mut rng, n * o * rows * cols);
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let y = definition::forward(&shape, &wide(&x), &wide(&w), None);
-        let wants = Conv2dWants { input: true, weight: true, bias: false };
+        let wants = Wants { input: true, weight: true, bias: false };
         let grads = definition::backward(&shape, &wide(&x), &wide(&w), &wide(&dy), wants);
         for isa in Isa::available() {
             let what = format!("{isa:?} {x_dims:?} {w_dims:?} {params:?}");

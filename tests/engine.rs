@@ -288,3 +288,43 @@ fn what_it_does_not_do_it_says() {
     assert!(Engine::training(&network, (4, 8, 8)).unwrap().is_none());
     assert!(Engine::training(&network, (4, 2, 8)).is_err());
 }
+
+/// Gradients that are handed over, large ones in parts, are those that are kept.
+#[test]
+fn parts_of_gradients_make_the_whole() {
+    let layers = nn::sequential([
+        ("conv", nn::conv(3, 16, 3).into()),
+        ("pool", nn::max_pool(2, 2).into()),
+        ("flatten", Layer::Flatten),
+        ("fc1", nn::linear(144, 300)),
+        ("fc2", nn::linear(300, 4)),
+    ]);
+    let network = Network::new(layers, &Init::PYTORCH, 1, DType::F32, &Device::Cpu).unwrap();
+    let x = pictures((6, 3, 8, 8), DType::F32);
+    let labels = [0, 1, 2, 3, 0, 1];
+    let mut engine = Engine::training(&network, (3, 8, 8)).unwrap().unwrap();
+    let params = network.params();
+    let gradients = |engine: &mut Engine| {
+        let output = engine.forward(params, &x, 1).unwrap();
+        loss(&output, &labels).unwrap().backward().unwrap()
+    };
+    let grads = gradients(&mut engine);
+    engine.backward(params, &grads).unwrap();
+    let whole: Vec<_> = (0..params.entries().len())
+        .map(|entry| engine.gradient(entry).map(<[f32]>::to_vec))
+        .collect();
+    let mut joined = vec![Vec::new(); whole.len()];
+    let mut calls = 0;
+    let grads = gradients(&mut engine);
+    let mut take = |entry: usize, at: usize, part: &[f32]| {
+        calls += 1;
+        assert_eq!(joined[entry].len(), at, "parts come in order");
+        joined[entry].extend_from_slice(part);
+        Ok(())
+    };
+    engine.backward_into(params, &grads, &mut take).unwrap();
+    assert!(calls > whole.len(), "fc1 comes in parts");
+    for (joined, whole) in joined.iter().zip(&whole) {
+        assert_eq!(joined, whole.as_ref().unwrap());
+    }
+}

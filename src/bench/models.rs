@@ -81,8 +81,8 @@ pub fn train_step(
 ) -> Result<Tensor> {
     let output = engine.forward(network.params(), x, 0)?;
     let (_, loss) = losses(&output, labels, 0.0)?;
-    engine.backward_into(network.params(), &loss.backward()?, &mut |entry, gradient| {
-        optimizer.step_one(entry, gradient, RATE)
+    engine.backward_into(network.params(), &loss.backward()?, &mut |entry, at, gradient| {
+        optimizer.step_part(entry, at, gradient, RATE)
     })?;
     Ok(loss.detach())
 }

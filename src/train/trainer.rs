@@ -242,8 +242,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         match self.engine.as_mut().and_then(Option::as_mut) {
             Some(engine) => {
                 let optimizer = &mut self.optimizer;
-                engine.backward_into(params, &grads, &mut |entry, gradient| {
-                    optimizer.step_one(entry, gradient, lr)
+                engine.backward_into(params, &grads, &mut |entry, at, gradient| {
+                    optimizer.step_part(entry, at, gradient, lr)
                 })?;
             }
             None => self.optimizer.step(&grads, lr)?,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::forward::dropout;
 use super::plan::{Conv, EntryId, Kind, Linear, Node, Norm, Value, ValueId};
-use super::{Engine, Kept, Sink, Then, linear, read, write};
+use super::{Engine, Gradients, Kept, linear, read, write};
 use crate::Result;
 use crate::nn::Params;
 use crate::ops::access;
@@ -17,7 +17,7 @@ use crate::ops::nhwc::{norm, pool, response};
 const OP: &str = "engine";
 
 impl Engine {
-    pub(super) fn backward_steps(&mut self, params: &Params, sink: Sink<'_>) -> Result<()> {
+    pub(super) fn backward_steps(&mut self, params: &Params, to: &mut Gradients<'_>) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         let prefix = self.prefix().cloned();
         for (at, node) in plan.nodes.iter().enumerate().rev() {
@@ -25,13 +25,13 @@ impl Engine {
             let Some(mut dy) = self.gradients[y.root].take() else { continue };
             if let Some(prefix) = prefix.as_ref().filter(|prefix| prefix.steps() == at + 1) {
                 if plan.values[node.x].needs_gradient {
-                    self.backward_blocks(prefix, params, maps(&dy, &y), sink)?;
+                    self.backward_blocks(prefix, params, maps(&dy, &y), to)?;
                 }
                 self.buffers.give(dy);
                 break;
             }
-            let taken = self.backward_step(at, node, params, &y, &mut dy)?;
-            self.hand_over(node, sink)?;
+            let taken = self.backward_step(at, node, params, &y, &mut dy, to)?;
+            self.hand_over(node, to)?;
             let done = self.first_writers[y.root] == at;
             match (done, taken) {
                 (_, true) => {}
@@ -46,21 +46,19 @@ impl Engine {
     }
 
     /// Gives the gradients of a step's parameters away: nothing reads these parameters any more.
-    pub(super) fn hand_over(&mut self, node: &Node, sink: Sink<'_>) -> Result<()> {
+    pub(super) fn hand_over(&mut self, node: &Node, to: &mut Gradients<'_>) -> Result<()> {
         let entries = match &node.kind {
             Kind::Conv(conv) => [Some(conv.weight), conv.bias],
             Kind::Linear(linear) => [Some(linear.weight), Some(linear.bias)],
             Kind::Norm(norm) => [Some(norm.weight), Some(norm.bias)],
             _ => [None, None],
         };
+        let Gradients::HandOver(take) = to else { return Ok(()) };
         for entry in entries.into_iter().flatten() {
             let Some(gradient) = self.parameters[entry].take() else { continue };
-            match sink(entry, &gradient)? {
-                Then::Keep => self.parameters[entry] = Some(gradient),
-                Then::Release if gradient.capacity() > self.spare.capacity() => {
-                    self.spare = gradient
-                }
-                Then::Release => {}
+            take(entry, 0, &gradient)?;
+            if gradient.capacity() > self.spare.capacity() {
+                self.spare = gradient;
             }
         }
         Ok(())
@@ -85,6 +83,7 @@ impl Engine {
         params: &Params,
         y: &Value,
         dy: &mut Vec<f32>,
+        to: &mut Gradients<'_>,
     ) -> Result<bool> {
         let x_id = node.x;
         let pixels = self.pictures * y.pixels();
@@ -100,7 +99,7 @@ impl Engine {
         }
         match &node.kind {
             Kind::Conv(conv) => self.conv(conv, params, x_id, y, dy).map(|()| false),
-            Kind::Linear(l) => self.linear(*l, params, x_id, y, dy).map(|()| false),
+            Kind::Linear(l) => self.linear(*l, params, x_id, y, dy, to).map(|()| false),
             Kind::Norm(norm) => self.norm(at, norm, params, x_id, y, dy),
             Kind::AddRelu(other) => {
                 self.pass_on(x_id, y, dy);
@@ -243,21 +242,52 @@ impl Engine {
         x_id: ValueId,
         y: &Value,
         dy: &[f32],
+        to: &mut Gradients<'_>,
     ) -> Result<()> {
         let x_value = self.plan.values[x_id];
         let dy = maps(dy, y);
         let sizes = (self.pictures, l.inputs, l.outputs);
         self.bias_gradient(params, l.bias, dy, y);
-        if trains(params, l.weight) {
-            let mut grad = self.parameter_gradient(l.inputs * l.outputs);
-            linear::weight_gradient(read(&self.activations, &x_value), dy, sizes, &mut grad);
-            self.parameters[l.weight] = Some(grad);
-        }
+        // Before the weight's gradient, which may change the weight.
         if x_value.needs_gradient {
             let w = access::values::<f32>(OP, params.entries()[l.weight].var.as_tensor())?;
             let (mut dx, add) = self.target(x_id);
             linear::input_gradient(dy, &w, sizes, write(&mut dx, &x_value), add);
             self.gradients[x_value.root] = Some(dx);
+        }
+        if trains(params, l.weight) {
+            self.linear_weight(l, x_id, dy, to)?;
+        }
+        Ok(())
+    }
+
+    /// The gradient of a linear layer's weight, in parts where it is large and handed over.
+    fn linear_weight(
+        &mut self,
+        l: Linear,
+        x_id: ValueId,
+        dy: Maps<'_>,
+        to: &mut Gradients<'_>,
+    ) -> Result<()> {
+        let x_value = self.plan.values[x_id];
+        let pictures = self.pictures;
+        match to {
+            Gradients::HandOver(take) if l.outputs > linear::PART => {
+                for first in (0..l.outputs).step_by(linear::PART) {
+                    let rows = first..(first + linear::PART).min(l.outputs);
+                    let mut part = self.parameter_gradient(rows.len() * l.inputs);
+                    let x = read(&self.activations, &x_value);
+                    linear::weight_gradient(x, dy, (pictures, l.inputs, rows), &mut part);
+                    take(l.weight, first * l.inputs, &part)?;
+                    self.spare = part;
+                }
+            }
+            _ => {
+                let mut grad = self.parameter_gradient(l.inputs * l.outputs);
+                let x = read(&self.activations, &x_value);
+                linear::weight_gradient(x, dy, (pictures, l.inputs, 0..l.outputs), &mut grad);
+                self.parameters[l.weight] = Some(grad);
+            }
         }
         Ok(())
     }

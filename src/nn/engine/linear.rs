@@ -54,18 +54,23 @@ pub(super) fn input_gradient(
     put(&blocks, pictures, inputs, dx, add);
 }
 
-/// `dW = dyᵀ·x`, [outputs, inputs].
+/// Rows of a weight's gradient that are computed at a time where they are handed over: few enough to be
+/// in the cache still when they are read.
+pub(super) const PART: usize = 128;
+
+/// `dW = dyᵀ·x`, these rows of [outputs, inputs].
 pub(super) fn weight_gradient(
     x: Maps<'_>,
     dy: Maps<'_>,
-    (pictures, inputs, outputs): (usize, usize, usize),
+    (pictures, inputs, outputs): (usize, usize, std::ops::Range<usize>),
     dw: &mut [f32],
 ) {
-    const ROWS: usize = 64;
+    const ROWS: usize = 32;
     let x = Mat::strided(x.data, pictures, inputs, x.step);
-    let dy = Mat::strided(dy.data, pictures, outputs, dy.step).t();
+    let dy = Mat::strided(dy.data, pictures, outputs.end, dy.step).t();
     dw.par_chunks_mut(ROWS * inputs).enumerate().for_each(|(i, dw)| {
-        let rows = i * ROWS..(i * ROWS + ROWS).min(outputs);
+        let first = outputs.start + i * ROWS;
+        let rows = first..(first + ROWS).min(outputs.end);
         let len = rows.len();
         gemm(dy.block(rows, 0..pictures), x, MatMut::new(dw, len, inputs), false);
     });

@@ -73,15 +73,13 @@ enum Weights {
     Winograd(Filters),
 }
 
-/// What becomes of a parameter's gradient that has been handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
+/// What becomes of the gradients of parameters.
+enum Gradients<'a> {
+    /// They stay where [`Engine::gradient`] finds them.
     Keep,
-    Release,
+    /// They are handed over: the parameter's entry, the first value's place, values.
+    HandOver(&'a mut (dyn FnMut(usize, usize, &[f32]) -> Result<()> + Send)),
 }
-
-/// Takes a parameter's gradient.
-type Sink<'a> = &'a mut (dyn FnMut(usize, &[f32]) -> Result<Then> + Send);
 
 /// A network laid out for one size of pictures, with the memory that its passes need.
 #[derive(Debug)]
@@ -201,12 +199,14 @@ impl Engine {
     pub fn backward(&mut self, params: &Params, grads: &GradStore) -> Result<()> {
         self.release_gradients();
         self.begin_backward(grads)?;
-        in_pool(|| self.backward_steps(params, &mut |_, _| Ok(Then::Keep)))
+        in_pool(|| self.backward_steps(params, &mut Gradients::Keep))
     }
 
-    /// [`Engine::backward`] that hands each parameter's gradient to `take` (its place in
-    /// [`Params::entries`], and the values) as soon as nothing reads the parameter any more, and does
-    /// not keep it: an optimiser that steps there needs no memory for all gradients at once.
+    /// [`Engine::backward`] that hands each parameter's gradient to `take` as soon as nothing reads the
+    /// parameter any more, and does not keep it: the parameter's place in [`Params::entries`], the
+    /// place of the first value, and the values. Large gradients of linear layers come in parts, one
+    /// after the other from place 0 on, each as soon as it is computed: an optimiser that steps there
+    /// finds them in the cache, and needs no memory for all gradients at once.
     ///
     /// # Errors
     /// Where there was no forward pass, and those of `take`.
@@ -214,15 +214,11 @@ impl Engine {
         &mut self,
         params: &Params,
         grads: &GradStore,
-        take: &mut (dyn FnMut(usize, &[f32]) -> Result<()> + Send),
+        take: &mut (dyn FnMut(usize, usize, &[f32]) -> Result<()> + Send),
     ) -> Result<()> {
         self.release_gradients();
         self.begin_backward(grads)?;
-        in_pool(|| {
-            self.backward_steps(params, &mut |entry, grad| {
-                take(entry, grad).map(|()| Then::Release)
-            })
-        })
+        in_pool(|| self.backward_steps(params, &mut Gradients::HandOver(take)))
     }
 
     fn release_gradients(&mut self) {

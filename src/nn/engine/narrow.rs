@@ -2,7 +2,7 @@
 //! LeNet's convolutions fill a vector by a third otherwise. See [`crate::ops::nhwc::narrow`].
 
 use super::plan::{Conv, EntryId, Kind, Node, Plan, Value};
-use super::{Engine, Kept, Sink, backward, forward};
+use super::{Engine, Gradients, Kept, backward, forward};
 use crate::Result;
 use crate::nn::Params;
 use crate::ops::access;
@@ -116,14 +116,14 @@ impl Engine {
         prefix: &Prefix,
         params: &Params,
         dy: Maps<'_>,
-        sink: Sink<'_>,
+        to: &mut Gradients<'_>,
     ) -> Result<()> {
         let count = self.pictures.div_ceil(BLOCK);
         let plan = std::sync::Arc::clone(&self.plan);
         let last = &plan.values[plan.nodes[prefix.steps() - 1].x];
         let rows = to_rows(dy, self.pictures);
-        let to = grown(&mut self.blocks.gradients[0], len(count, last));
-        to_blocks(rows, self.pictures, last.channels * last.pixels(), dy.step, to);
+        let dy_blocks = grown(&mut self.blocks.gradients[0], len(count, last));
+        to_blocks(rows, self.pictures, last.channels * last.pixels(), dy.step, dy_blocks);
         for (at, conv) in prefix.convs.iter().enumerate().rev().skip(1) {
             let node = &plan.nodes[at];
             match (conv, &node.kind) {
@@ -132,7 +132,7 @@ impl Engine {
                 }
                 _ => self.unary_blocks(&plan, at),
             }
-            self.hand_over(node, sink)?;
+            self.hand_over(node, to)?;
             self.blocks.gradients.swap(0, 1);
             if !plan.values[node.x].needs_gradient {
                 break;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Tensor, Var};
 use rayon::prelude::*;
 
-use super::{Rule, Step, Update};
+use super::{Rule, Step, Update, in_one};
 use crate::ops::Real;
 use crate::{Error, Result};
 
@@ -60,12 +60,16 @@ impl<T: Stored> Update for Fused<T> {
         Ok(var.as_tensor().inplace_op2(&grad, &op)?)
     }
 
-    fn step_by(&mut self, rule: &Rule, step: Step, var: &Var, grad: &[f32]) -> Result<()> {
-        let Some(grad) = T::of_f32(grad) else {
-            let grad = Tensor::from_slice(grad, var.shape(), var.device())?;
-            return self.step(rule, step, var, &grad.to_dtype(T::DTYPE)?);
-        };
-        let op = PassBy { rule: *rule, step, grad, states: Mutex::new(&mut self.states) };
+    fn step_by(
+        &mut self,
+        rule: &Rule,
+        step: Step,
+        var: &Var,
+        at: usize,
+        grad: &[f32],
+    ) -> Result<()> {
+        let Some(grad) = T::of_f32(grad) else { return in_one(self, rule, step, var, at, grad) };
+        let op = PassBy { rule: *rule, step, at, grad, states: Mutex::new(&mut self.states) };
         Ok(var.as_tensor().inplace_op1(&op)?)
     }
 
@@ -89,10 +93,11 @@ struct Pass<'a, T> {
     states: Mutex<&'a mut Vec<Vec<T>>>,
 }
 
-/// [`Pass`] with a gradient that is no tensor.
+/// [`Pass`] with a gradient that is no tensor, for the values from `at` on.
 struct PassBy<'a, T> {
     rule: Rule,
     step: Step,
+    at: usize,
     grad: &'a [T],
     states: Mutex<&'a mut Vec<Vec<T>>>,
 }
@@ -120,7 +125,10 @@ impl<T: Stored> InplaceOp2 for Pass<'_, T> {
         let grad = offsets
             .and_then(|(start, end)| grad.get(start..end))
             .ok_or_else(|| refuse(format!("layout {grad_layout:?}")))?;
-        update(&self.rule, self.step, (param, param_layout), grad, &self.states)
+        if grad.len() != param_layout.shape().elem_count() {
+            return Err(refuse(format!("{} values", grad.len())));
+        }
+        update(&self.rule, self.step, (param, param_layout), (0, grad), &self.states)
     }
 }
 
@@ -130,33 +138,37 @@ impl<T: Stored> InplaceOp1 for PassBy<'_, T> {
     }
 
     fn cpu_fwd(&self, param: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        update(&self.rule, self.step, (param, layout), self.grad, &self.states)
+        update(&self.rule, self.step, (param, layout), (self.at, self.grad), &self.states)
     }
 }
 
-/// Checks that everything has the parameter's size, and updates it.
+/// Checks that everything has the parameter's size, and updates the values from `at` on for which there
+/// are gradients.
 fn update<T: Stored>(
     rule: &Rule,
     step: Step,
     (param, layout): (&mut CpuStorage, &Layout),
-    grad: &[T],
+    (at, grad): (usize, &[T]),
     states: &Mutex<&mut Vec<Vec<T>>>,
 ) -> candle_core::Result<()> {
-    let param = match layout.contiguous_offsets() {
+    let all = match layout.contiguous_offsets() {
         Some((start, end)) => T::values_mut(param).and_then(|all| all.get_mut(start..end)),
         None => None,
     };
-    let Some(param) = param else { return Err(refuse(format!("layout {layout:?}"))) };
+    let Some(all) = all else { return Err(refuse(format!("layout {layout:?}"))) };
+    let (len, places) = (all.len(), at..at + grad.len());
     let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
-    if grad.len() != param.len() || states.iter().any(|s| s.len() != param.len()) {
-        return Err(refuse(format!("{} values for {}", grad.len(), param.len())));
-    }
+    let fits = states.iter().all(|state| state.len() == len);
+    let Some(param) = all.get_mut(places.clone()).filter(|_| fits) else {
+        return Err(refuse(format!("values {places:?} of {len}")));
+    };
+    let mut states: Vec<_> = states.iter_mut().map(|state| &mut state[places.clone()]).collect();
     apply(rule, step, param, grad, &mut states);
     Ok(())
 }
 
 /// Updates a parameter and its state.
-fn apply<T: Real>(rule: &Rule, step: Step, p: &mut [T], g: &[T], states: &mut [Vec<T>]) {
+fn apply<T: Real>(rule: &Rule, step: Step, p: &mut [T], g: &[T], states: &mut [&mut [T]]) {
     let (lr, decay) = (T::of(step.lr), T::of(step.decay));
     match (*rule, states) {
         (Rule::Sgd { momentum, dampening, nesterov }, [velocity]) => {

@@ -185,16 +185,38 @@ struct Step {
 trait Update: Send {
     /// Moves `var` by one step.
     fn step(&mut self, rule: &Rule, step: Step, var: &Var, grad: &Tensor) -> Result<()>;
-    /// [`Update::step`] with a gradient that is no tensor, in f32.
-    fn step_by(&mut self, rule: &Rule, step: Step, var: &Var, grad: &[f32]) -> Result<()> {
-        let grad = Tensor::from_slice(grad, var.shape(), &Device::Cpu)?;
-        let grad = grad.to_device(var.device())?.to_dtype(var.dtype())?;
-        self.step(rule, step, var, &grad)
+    /// [`Update::step`] with a gradient that is no tensor, in f32: that of the values from `at` on.
+    fn step_by(
+        &mut self,
+        rule: &Rule,
+        step: Step,
+        var: &Var,
+        at: usize,
+        grad: &[f32],
+    ) -> Result<()> {
+        in_one(self, rule, step, var, at, grad)
     }
     /// A copy of the state, in the order of [`Rule::state_names`].
     fn state(&self, var: &Var) -> Result<Vec<Tensor>>;
     /// Replaces the state.
     fn restore(&mut self, var: &Var, state: &[Tensor]) -> Result<()>;
+}
+
+/// [`Update::step_by`] where only a whole parameter can be updated.
+fn in_one<U: Update + ?Sized>(
+    update: &mut U,
+    rule: &Rule,
+    step: Step,
+    var: &Var,
+    at: usize,
+    grad: &[f32],
+) -> Result<()> {
+    if at != 0 || grad.len() != var.elem_count() {
+        let found = format!("{} values of {}", grad.len(), var.elem_count());
+        return Err(Error::op("optimizer step", found, "parts are for f32 on the CPU"));
+    }
+    let grad = Tensor::from_slice(grad, var.shape(), &Device::Cpu)?;
+    update.step(rule, step, var, &grad.to_device(var.device())?.to_dtype(var.dtype())?)
 }
 
 /// One trainable parameter.
@@ -214,6 +236,11 @@ impl Slot {
     /// The numbers of its next update.
     fn next(&mut self, lr: f64, weight_decay: f64) -> Step {
         self.count += 1;
+        self.now(lr, weight_decay)
+    }
+
+    /// The numbers of the update under way.
+    fn now(&self, lr: f64, weight_decay: f64) -> Step {
         let decay = if self.decays { weight_decay } else { 0.0 };
         Step { lr: lr * self.rate, decay, count: self.count }
     }
@@ -288,12 +315,24 @@ impl Optimizer {
     /// # Errors
     /// Where the gradient does not fit its parameter.
     pub fn step_one(&mut self, entry: usize, grad: &[f32], lr: f64) -> Result<()> {
-        let Ok(at) = self.slots.binary_search_by_key(&entry, |slot| slot.entry) else {
+        self.step_part(entry, 0, grad, lr)
+    }
+
+    /// [`Optimizer::step_one`] for a part of the parameter: its values from `at` on. The parts of a step
+    /// come one after the other, that at 0 first.
+    ///
+    /// # Errors
+    /// Where the gradient does not fit its parameter.
+    pub fn step_part(&mut self, entry: usize, at: usize, grad: &[f32], lr: f64) -> Result<()> {
+        let Ok(slot) = self.slots.binary_search_by_key(&entry, |slot| slot.entry) else {
             return Ok(());
         };
-        let slot = &mut self.slots[at];
-        let step = slot.next(lr, self.weight_decay);
-        slot.update.step_by(&self.rule, step, &slot.var, grad)
+        let slot = &mut self.slots[slot];
+        let step = match at {
+            0 => slot.next(lr, self.weight_decay),
+            _ => slot.now(lr, self.weight_decay),
+        };
+        slot.update.step_by(&self.rule, step, &slot.var, at, grad)
     }
 
     /// All it remembers, by name: `PARAMETER.step` and, as PyTorch calls them,

@@ -12,7 +12,7 @@ mod network;
 mod params;
 mod trace;
 
-pub use engine::Engine;
+pub use engine::{Engine, TakeGradient};
 pub use forward::{AuxLogits, Mode, Output};
 pub use init::{Distribution, Init};
 pub use layer::{

@@ -73,12 +73,16 @@ enum Weights {
     Winograd(Filters),
 }
 
+/// Takes a parameter's gradient, or a part of it: the parameter's place in [`Params::entries`], the place
+/// of the first value, and the values.
+pub type TakeGradient<'a> = dyn FnMut(usize, usize, &[f32]) -> Result<()> + Send + 'a;
+
 /// What becomes of the gradients of parameters.
 enum Gradients<'a> {
     /// They stay where [`Engine::gradient`] finds them.
     Keep,
-    /// They are handed over: the parameter's entry, the first value's place, values.
-    HandOver(&'a mut (dyn FnMut(usize, usize, &[f32]) -> Result<()> + Send)),
+    /// They are handed over.
+    HandOver(&'a mut TakeGradient<'a>),
 }
 
 /// A network laid out for one size of pictures, with the memory that its passes need.
@@ -203,8 +207,7 @@ impl Engine {
     }
 
     /// [`Engine::backward`] that hands each parameter's gradient to `take` as soon as nothing reads the
-    /// parameter any more, and does not keep it: the parameter's place in [`Params::entries`], the
-    /// place of the first value, and the values. Large gradients of linear layers come in parts, one
+    /// parameter any more, and does not keep it. Large gradients of linear layers come in parts, one
     /// after the other from place 0 on, each as soon as it is computed: an optimiser that steps there
     /// finds them in the cache, and needs no memory for all gradients at once.
     ///
@@ -214,7 +217,7 @@ impl Engine {
         &mut self,
         params: &Params,
         grads: &GradStore,
-        take: &mut (dyn FnMut(usize, usize, &[f32]) -> Result<()> + Send),
+        take: &mut TakeGradient<'_>,
     ) -> Result<()> {
         self.release_gradients();
         self.begin_backward(grads)?;

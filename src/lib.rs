@@ -141,6 +141,7 @@ pub mod cli;
 pub mod data;
 pub mod error;
 mod files;
+pub mod inspect;
 #[path = "../models/mod.rs"]
 pub mod models;
 pub mod nn;

@@ -523,6 +523,15 @@ impl Pipeline {
         self.steps[..last].iter().take_while(|step| step.is_fixed()).count()
     }
 
+    /// The picture after the steps before the first random one, in 8 bits. Of an evaluation pipeline
+    /// that is what the network sees, before it is normalised.
+    ///
+    /// # Errors
+    /// Where a picture cannot be resized.
+    pub fn before_normalising(&self, picture: &Picture) -> Result<Picture> {
+        self.apply_fixed(self.fixed_steps(), picture)
+    }
+
     /// The picture after the first `count` steps, which must be fixed ones.
     pub(crate) fn apply_fixed(&self, count: usize, picture: &Picture) -> Result<Picture> {
         // Fixed steps draw no numbers.

@@ -42,8 +42,9 @@ pub struct Output {
     pub aux: Vec<AuxLogits>,
 }
 
-/// Called with the full name and the output of every layer, as soon as it is known.
-pub(super) type Tap<'a> = &'a mut dyn FnMut(&str, &Tensor);
+/// Called with the full name and the output of every layer, as soon as it is known; what it returns
+/// goes on in the output's place.
+pub(super) type Tap<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<Option<Tensor>>;
 
 /// One forward pass under way.
 pub(super) struct Pass<'a> {
@@ -91,10 +92,11 @@ impl<'a> Pass<'a> {
             Error::Layer { .. } => error,
             other => Error::Layer { layer: path.to_owned(), source: Box::new(other) },
         })?;
-        if let Some(tap) = &self.tap {
-            tap.borrow_mut()(path, &y);
-        }
-        Ok(y)
+        let replaced = match &self.tap {
+            Some(tap) => tap.borrow_mut()(path, &y)?,
+            None => None,
+        };
+        Ok(replaced.unwrap_or(y))
     }
 
     fn untapped(&self, layer: &Layer, path: &str, x: &Tensor) -> Result<Tensor> {

@@ -279,6 +279,11 @@ impl Layer {
         }
     }
 
+    /// Whether it maps each value by itself: ReLU, sigmoid, tanh.
+    pub fn is_activation(&self) -> bool {
+        matches!(self, Layer::Relu | Layer::Sigmoid | Layer::Tanh)
+    }
+
     /// The layers directly below, each with its name; an empty name is that of the parent itself.
     pub fn children(&self) -> Vec<(&str, &Layer)> {
         match self {

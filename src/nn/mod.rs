@@ -5,6 +5,7 @@
 //! parameters' names, [`Layer::trace`] its output shapes, parameter counts and multiply-adds.
 
 mod engine;
+mod field;
 mod forward;
 mod init;
 mod layer;
@@ -13,6 +14,7 @@ mod params;
 mod trace;
 
 pub use engine::{Engine, TakeGradient};
+pub use field::Field;
 pub use forward::{AuxLogits, Mode, Output};
 pub use init::{Distribution, Init};
 pub use layer::{

@@ -1,10 +1,10 @@
 //! A tree with weights: what is trained and what predicts.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 
 use super::forward::Pass;
 use super::{Init, Layer, Mode, Output, Params};
-use crate::Result;
+use crate::{Error, Result};
 
 /// An architecture with its parameters.
 #[derive(Clone, Debug)]
@@ -78,7 +78,43 @@ impl Network {
         mode: Mode,
         watch: &mut dyn FnMut(&str, &Tensor),
     ) -> Result<Output> {
-        Pass::new(&self.params, mode, Some(watch)).run(&self.layers, x)
+        let mut tap = |path: &str, y: &Tensor| {
+            watch(path, y);
+            Ok(None)
+        };
+        Pass::new(&self.params, mode, Some(&mut tap)).run(&self.layers, x)
+    }
+
+    /// The output of the layer called `layer`, as a variable, and the logits that follow from it: the
+    /// graph of an evaluation that begins there. `logits.backward()` knows the variable's gradient.
+    ///
+    /// # Errors
+    /// Where there is no such layer, none that an evaluation runs, or the pictures do not fit.
+    pub fn forward_from(&self, layer: &str, x: &Tensor) -> Result<(Var, Tensor)> {
+        let mut found = None;
+        let mut tap = |path: &str, y: &Tensor| {
+            if path != layer {
+                return Ok(None);
+            }
+            let var = Var::from_tensor(&y.detach())?;
+            let y = var.as_tensor().clone();
+            found = Some(var);
+            Ok(Some(y))
+        };
+        let output = Pass::new(&self.params, Mode::Eval, Some(&mut tap)).run(&self.layers, x)?;
+        let var = found.ok_or_else(|| self.no_layer(layer))?;
+        Ok((var, output.logits))
+    }
+
+    /// Says that an evaluation runs no layer of this name, and which ones it does.
+    pub(crate) fn no_layer(&self, layer: &str) -> Error {
+        let names: Vec<_> = self.layers.children().iter().map(|(name, _)| *name).collect();
+        let message = format!(
+            "the network has no layer {layer} that an evaluation runs; its outermost ones are {}, \
+             and convzoo summary shows all",
+            names.join(", ")
+        );
+        Error::Setting(message)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Output shapes, multiply-adds and receptive fields, by walking the tree with a shape in hand.
 
-use super::Layer;
 use super::layer::join;
+use super::{Field, Layer};
 use crate::ops::conv2d::Conv2dShape;
 use crate::ops::{AvgPool2dShape, MaxPool2dShape};
 use crate::{Error, Result};
@@ -57,6 +57,9 @@ pub struct Step<'a> {
     pub input: Shape,
     /// What leaves it.
     pub output: Shape,
+    /// What one of its units sees of the network's input; `None` where all see all of it, or parts
+    /// that differ in size.
+    pub field: Option<Field>,
     /// Whether it belongs to an auxiliary head, which evaluation does not run.
     pub auxiliary: bool,
     /// How many layers it lies below the root.
@@ -106,30 +109,35 @@ impl Layer {
     /// Names the first layer that what reaches it does not fit.
     pub fn trace(&self, input: Shape) -> Result<Trace<'_>> {
         let mut steps = Vec::new();
-        let output = self.trace_into(input, Position::default(), &mut steps)?;
+        let start = Reached { shape: input, field: Some(Field::INPUT) };
+        let output = self.trace_into(start, Position::default(), &mut steps)?.shape;
         Ok(Trace { steps, output })
     }
 
     fn trace_into<'a>(
         &'a self,
-        input: Shape,
+        input: Reached,
         at: Position,
         steps: &mut Vec<Step<'a>>,
-    ) -> Result<Shape> {
+    ) -> Result<Reached> {
         let output = match self {
             Layer::Sequential(layers) => {
-                let mut shape = input;
+                let mut reached = input;
                 for (name, layer) in layers {
-                    shape = layer.trace_into(shape, at.below(name), steps)?;
+                    reached = layer.trace_into(reached, at.below(name), steps)?;
                 }
-                shape
+                reached
             }
             Layer::Branches(layers) => {
                 let mut outputs = Vec::new();
                 for (name, layer) in layers {
                     outputs.push(layer.trace_into(input, at.below(name), steps)?);
                 }
-                joined(&outputs).ok_or_else(|| at.refuse("branches of different sizes"))?
+                let shapes: Vec<_> = outputs.iter().map(|output| output.shape).collect();
+                let shape =
+                    joined(&shapes).ok_or_else(|| at.refuse("branches of different sizes"))?;
+                let fields = outputs.iter().map(|output| output.field);
+                Reached { shape, field: fields.reduce(both).flatten() }
             }
             Layer::Residual { body, shortcut } => {
                 let main = body.trace_into(input, at.clone(), steps)?;
@@ -137,20 +145,30 @@ impl Layer {
                     Some((name, layer)) => layer.trace_into(input, at.below(name), steps)?,
                     None => input,
                 };
-                if main != side {
-                    return Err(at.refuse(&format!("a sum of {main} and {side}")));
+                if main.shape != side.shape {
+                    return Err(at.refuse(&format!("a sum of {} and {}", main.shape, side.shape)));
                 }
-                main
+                Reached { field: both(main.field, side.field), ..main }
             }
             Layer::AuxHead { head, .. } => {
                 head.trace_into(input, Position { auxiliary: true, ..at.clone() }, steps)?;
                 input
             }
-            leaf => leaf.output_shape(input).map_err(|error| at.in_layer(error))?,
+            leaf => leaf.reached(input).map_err(|error| at.in_layer(error))?,
         };
         let Position { path, auxiliary, depth } = at;
-        steps.push(Step { path, layer: self, input, output, auxiliary, depth });
+        let (input, Reached { shape, field }) = (input.shape, output);
+        steps.push(Step { path, layer: self, input, output: shape, field, auxiliary, depth });
         Ok(output)
+    }
+
+    /// What is behind a layer that is no container.
+    fn reached(&self, input: Reached) -> Result<Reached> {
+        let field = match (input.field, input.shape) {
+            (Some(field), Shape::Map(_, h, w)) => field.through(self, (h, w)),
+            _ => None,
+        };
+        Ok(Reached { shape: self.output_shape(input.shape)?, field })
     }
 
     /// The output shape of a layer that is no container.
@@ -196,6 +214,18 @@ impl Layer {
             _ => Ok(input),
         }
     }
+}
+
+/// What a walk has in hand.
+#[derive(Clone, Copy)]
+struct Reached {
+    shape: Shape,
+    field: Option<Field>,
+}
+
+/// The field of units that see what both see.
+fn both(a: Option<Field>, b: Option<Field>) -> Option<Field> {
+    Some(a?.union(b?))
 }
 
 /// Where in the tree a walk stands.

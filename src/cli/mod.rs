@@ -3,7 +3,9 @@
 mod args;
 mod bench;
 mod compare;
+mod diagram;
 mod evaluate;
+mod field;
 mod list;
 mod predict;
 mod progress;
@@ -37,6 +39,10 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Show a network layer by layer: shapes, parameters, multiply-adds
     Summary(summary::SummaryArgs),
+    /// Show what a unit sees of the input, for layers of one's own
+    ReceptiveField(field::FieldArgs),
+    /// Draw a network as textbooks do
+    Diagram(diagram::DiagramArgs),
     /// List the networks
     List(list::ListArgs),
     /// Look into weight files, and convert them
@@ -55,6 +61,8 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => evaluate::eval(args),
         Command::Predict(args) => predict::predict(args).map(done),
         Command::Summary(args) => summary::summary(args).map(done),
+        Command::ReceptiveField(args) => field::receptive_field(args).map(done),
+        Command::Diagram(args) => diagram::diagram(args).map(done),
         Command::List(args) => list::list(args).map(done),
         Command::Weights(args) => weights::weights(args).map(done),
         Command::Compare(args) => compare::compare(args),

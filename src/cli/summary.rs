@@ -6,9 +6,16 @@ use serde::Serialize;
 
 use super::args::StemName;
 use super::{print_json, print_line, table, thousands};
+use crate::inspect::{FieldSize as Seen, Memory, Row, Summary};
 use crate::models;
-use crate::nn::{Shape, Step};
+use crate::nn::{Layer, Shape};
 
+/// Show a network layer by layer.
+///
+/// Memory is that of the maps a layer makes for one picture, in f32; activations, dropout, sums and
+/// joins work in place. Field, stride and offset say which input pixels one of its units sees: how
+/// many along a side, how far apart those of neighbouring units are, and where the first unit's have
+/// their centre. Where units see everything, or parts that differ, there is nothing.
 #[derive(Args)]
 pub struct SummaryArgs {
     /// The network, as `convzoo list` names it
@@ -23,112 +30,129 @@ pub struct SummaryArgs {
     #[arg(long, value_enum)]
     stem: Option<StemName>,
     /// Show layers down to this depth only; 1 is the outermost
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     depth: Option<usize>,
+    /// Pictures in a batch, for the memory that evaluation and training take
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
     /// Print JSON, with `params` and `macs` at its top level
     #[arg(long)]
     json: bool,
 }
 
+/// The library's summary, with the network's name.
 #[derive(Serialize)]
 struct Report {
     model: String,
-    input: String,
-    params: usize,
-    params_with_auxiliary_heads: usize,
-    macs: u64,
-    layers: Vec<Row>,
-}
-
-#[derive(Serialize)]
-struct Row {
-    name: String,
-    kind: &'static str,
-    output: String,
-    params: usize,
-    macs: u64,
-}
-
-impl Row {
-    /// One layer, or a container with all that lies in it.
-    fn of(step: &Step, all: &[Step]) -> Self {
-        let below = |other: &&Step| {
-            let rest = other.path.strip_prefix(&step.path);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let inside = || all.iter().filter(below);
-        Row {
-            name: step.path.clone(),
-            kind: step.layer.kind(),
-            output: step.output.to_string(),
-            params: inside().map(Step::params).sum(),
-            macs: inside().map(Step::macs).sum(),
-        }
-    }
+    #[serde(flatten)]
+    summary: Summary,
 }
 
 pub fn summary(args: SummaryArgs) -> anyhow::Result<()> {
-    let architecture = models::find(&args.model)?;
-    let mut config = architecture.config();
-    config.input = args.input.unwrap_or(config.input);
-    config.stem = args.stem.map(Into::into).unwrap_or_default();
-    config.classes = args.classes.unwrap_or(config.classes);
-    let layers = architecture.layers(&config)?;
-    let (c, h, w) = config.input;
-    let trace = layers.trace(Shape::Map(c, h, w))?;
-    let deepest = args.depth.unwrap_or(usize::MAX);
-    let shown = trace.steps.iter().filter(|step| {
-        let container = !step.layer.children().is_empty();
-        // At the chosen depth a container stands for what is in it; above it, its layers do.
-        step.depth > 0 && step.depth <= deepest && (!container || step.depth == deepest)
-    });
-    // A residual block's body, or a group without a name, has its parent's path and comes before it.
-    let mut shown: Vec<_> = shown.collect();
-    shown.reverse();
-    shown.dedup_by(|inner, outer| inner.path == outer.path);
-    shown.reverse();
-    let report = Report {
-        model: args.model,
-        input: format!("{c}x{h}x{w}"),
-        params: models::inference_parameters(&layers),
-        params_with_auxiliary_heads: layers.parameter_count(),
-        macs: trace.macs(),
-        layers: shown.iter().map(|step| Row::of(step, &trace.steps)).collect(),
-    };
+    let (layers, input) = tree(&args.model, args.input, args.classes, args.stem)?;
+    let depth = args.depth.unwrap_or(usize::MAX);
+    let summary = Summary::new(&layers, input, depth, args.batch.into())?;
+    let report = Report { model: args.model, summary };
     if args.json { print_json(&report) } else { print_line(&text(&report)) }
 }
 
+/// A network's tree and its input, as flags change them.
+pub(super) fn tree(
+    model: &str,
+    input: Option<(usize, usize, usize)>,
+    classes: Option<usize>,
+    stem: Option<StemName>,
+) -> crate::Result<(Layer, Shape)> {
+    let architecture = models::find(model)?;
+    let mut config = architecture.config();
+    config.input = input.unwrap_or(config.input);
+    config.stem = stem.map(Into::into).unwrap_or_default();
+    config.classes = classes.unwrap_or(config.classes);
+    let (c, h, w) = config.input;
+    Ok((architecture.layers(&config)?, Shape::Map(c, h, w)))
+}
+
 fn text(report: &Report) -> String {
-    let row = |row: &Row| {
-        let number = |n: u64| if n == 0 { String::new() } else { thousands(n) };
-        vec![
-            row.name.clone(),
-            row.kind.to_owned(),
-            row.output.clone(),
-            number(row.params as u64),
-            number(row.macs),
-        ]
-    };
-    let rows: Vec<_> = report.layers.iter().map(row).collect();
-    let header = ["layer", "kind", "output", "parameters", "multiply-adds"];
+    let summary = &report.summary;
+    let rows: Vec<_> = summary.layers.iter().map(cells).collect();
+    let header = [
+        "layer",
+        "kind",
+        "output",
+        "parameters",
+        "multiply-adds",
+        "memory",
+        "field",
+        "stride",
+        "offset",
+    ];
     let mut text = table(&header, &rows);
     let total = format!(
         "\n\n{} on {}: {} parameters, {} multiply-adds a picture",
         report.model,
-        report.input,
-        thousands(report.params as u64),
-        thousands(report.macs)
+        summary.input,
+        thousands(summary.params as u64),
+        thousands(summary.macs)
     );
     text.push_str(&total);
-    if report.params_with_auxiliary_heads != report.params {
-        let all = thousands(report.params_with_auxiliary_heads as u64);
+    if summary.params_with_auxiliary_heads != summary.params {
+        let all = thousands(summary.params_with_auxiliary_heads as u64);
         text.push_str(&format!(" ({all} parameters with the auxiliary heads, trained only)"));
     }
+    text.push_str(&memory(&summary.memory));
     text
 }
 
+fn cells(row: &Row) -> Vec<String> {
+    let number = |n: u64| if n == 0 { String::new() } else { thousands(n) };
+    let pair = |(rows, cols): (String, String)| match rows == cols {
+        true => rows,
+        false => format!("{rows}x{cols}"),
+    };
+    let field = |part: fn(&Seen) -> (String, String)| {
+        row.receptive_field.as_ref().map(part).map_or(String::new(), pair)
+    };
+    vec![
+        row.name.clone(),
+        row.kind.to_owned(),
+        row.output.clone(),
+        number(row.params as u64),
+        number(row.macs),
+        if row.activation_bytes == 0 { String::new() } else { size(row.activation_bytes) },
+        field(|seen| (seen.size.0.to_string(), seen.size.1.to_string())),
+        field(|seen| (seen.stride.0.to_string(), seen.stride.1.to_string())),
+        field(|seen| (seen.offset.0.to_string(), seen.offset.1.to_string())),
+    ]
+}
+
+/// What the memory is made of, in lines.
+fn memory(memory: &Memory) -> String {
+    let batch = match memory.batch {
+        1 => "one picture".to_owned(),
+        n => format!("a batch of {n}"),
+    };
+    let line =
+        |name: &str, bytes: u64, what: &str| format!("\n  {name:<11} {:>9}  {what}", size(bytes));
+    let mut text = "\nmemory in f32:".to_owned();
+    text += &line("weights", memory.weights, "the parameters");
+    text += &line("maps", memory.activations, "one picture's input and all maps made of it, kept");
+    let what = format!("{batch}: the weights, and what maps must be there at once");
+    text += &line("evaluation", memory.forward, &what);
+    let what = format!("{batch}: weights, gradients and momentum; all maps and their gradients");
+    text + &line("training", memory.training, &what)
+}
+
+/// Bytes, in kB or MB of 1000.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
 /// `3x224x224`, or `3,224,224`.
-fn parse_input(text: &str) -> anyhow::Result<(usize, usize, usize)> {
+pub(super) fn parse_input(text: &str) -> anyhow::Result<(usize, usize, usize)> {
     let numbers = text
         .split(['x', ','])
         .map(|part| part.trim().parse::<usize>().with_context(|| format!("{part:?} is no number")))

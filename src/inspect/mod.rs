@@ -19,22 +19,32 @@
 //! # }
 //! ```
 
+mod chain;
+pub mod diagram;
+mod drawing;
 mod gradcam;
 mod heat;
 mod kernels;
 mod maps;
 mod mistakes;
 mod occlusion;
+mod page;
 mod seen;
+mod summary;
 mod viewer;
 
+pub use chain::{Chain, Link, WindowLayer};
+pub use diagram::diagram;
+pub use drawing::{Anchor, Drawing, Hue, Ink, Item, Point, Side, png, rectangle, text_width};
 pub use gradcam::{GradCam, gradcam, last_maps};
 pub use heat::{Colours, Heat};
 pub use kernels::{HAND_MADE, Kernel};
 pub use maps::{Maps, feature_maps, filters};
 pub use mistakes::{Mistake, Mistakes, most_wrong};
 pub use occlusion::{Occlusion, Window, occlusion};
+pub use page::Page;
 pub use seen::{Seen, receptive_field};
+pub use summary::{BYTES, FieldSize, Memory, Row, Summary};
 pub use viewer::{Subject, Viewer};
 
 use candle_core::{D, DType, Tensor};

@@ -1,0 +1,310 @@
+//! The whole figure: rows as wide as a page, groups named above them, insides below.
+
+use super::super::drawing::{Drawing, Hue, Ink, Item, text_width};
+use super::block::{self, Mark, Node, Op, Place, Row, shape};
+use super::cuboid::Scale;
+use super::layout::{Laid, Style, in_turn, legend};
+use crate::Result;
+use crate::nn::{Layer, Shape};
+
+/// How wide a figure is, but for a part that is wider.
+const PAGE: f64 = 980.0;
+const MARGIN: f64 = 16.0;
+/// Height of a group's name and its line.
+const NAME: f64 = 26.0;
+/// Kinds of insides that are shown.
+const INSIDES: usize = 8;
+
+/// A part of the outermost row, with the group it is in.
+struct Part {
+    group: String,
+    laid: Laid,
+}
+
+/// The figure of a network.
+pub(super) fn figure(name: &str, layers: &Layer, input: Shape, row: &Row) -> Result<Drawing> {
+    let style = Style { scale: Scale { largest: largest(input), side: 96.0 }, links: false };
+    let mut hues = Vec::new();
+    row.items.iter().for_each(|node| note_hues(node, &mut hues));
+    let mut items = title(name, input);
+    items.extend(legend(&hues, 30.0).into_iter().map(|item| item.moved(MARGIN, MARGIN)));
+    let mut bottom = 62.0;
+    let mut width = PAGE;
+    let mut place = |laid: Laid, items: &mut Vec<Item>, bottom: &mut f64| {
+        *bottom += laid.up;
+        items.extend(laid.items.into_iter().map(|item| item.moved(MARGIN, *bottom)));
+        *bottom += laid.down + 18.0;
+        width = width.max(laid.width + 2.0 * MARGIN);
+    };
+    for line in lines(parts(&style, row, input), PAGE - 2.0 * MARGIN) {
+        place(line, &mut items, &mut bottom);
+    }
+    for line in insides(layers, input, row)? {
+        place(line, &mut items, &mut bottom);
+    }
+    let title = format!("{name} on {}", shape(input));
+    Ok(Drawing { width, height: bottom, title, items })
+}
+
+/// One row of parts, for a page that shows level by level.
+pub(super) fn strip(title: &str, row: &Row, input: Shape) -> Drawing {
+    let style = Style { scale: Scale { largest: largest(input), side: 84.0 }, links: true };
+    let mut items = Vec::new();
+    let (mut bottom, mut width) = (MARGIN, 200f64);
+    for line in lines(parts(&style, row, input), PAGE - 2.0 * MARGIN) {
+        bottom += line.up;
+        items.extend(line.items.into_iter().map(|item| item.moved(MARGIN, bottom)));
+        bottom += line.down + 14.0;
+        width = width.max(line.width + 2.0 * MARGIN);
+    }
+    Drawing { width, height: bottom, title: title.to_owned(), items }
+}
+
+fn title(name: &str, input: Shape) -> Vec<Item> {
+    let after = MARGIN + text_width(name, 17.0) * 1.08 + 12.0;
+    vec![
+        Item::heading([MARGIN, MARGIN + 12.0], name, 17.0),
+        Item::text([after, MARGIN + 12.0], format!("on {}", shape(input)), 12.0, Ink::Faint),
+    ]
+}
+
+fn largest(input: Shape) -> usize {
+    match input {
+        Shape::Map(_, h, w) => h.max(w),
+        Shape::Flat(_) => 1,
+    }
+}
+
+/// The input's block and all parts, groups dissolved but remembered.
+fn parts(style: &Style, row: &Row, input: Shape) -> Vec<Part> {
+    let lines = vec!["input".to_owned(), shape(input)];
+    let title = format!("the input, {}", shape(input));
+    let (path, hue, mark, closed) = (String::new(), Hue::Plain, Mark::None, false);
+    let first = Op { path, lines, hue, output: input, mark, closed, title };
+    let mut parts = vec![Part { group: String::new(), laid: style.op(&first, 0.0) }];
+    flatten(style, row, "", &mut parts);
+    parts
+}
+
+fn flatten(style: &Style, row: &Row, group: &str, parts: &mut Vec<Part>) {
+    for node in &row.items {
+        match node {
+            Node::Row(inner) => {
+                let named = inner.items.len() > 1 && group.is_empty();
+                let group = if named { inner.name.as_str() } else { group };
+                flatten(style, inner, group, parts);
+            }
+            other => parts.push(Part { group: group.to_owned(), laid: style.node(other) }),
+        }
+    }
+}
+
+/// Parts in as many lines as they need, each with arrows to the next, and groups' names above.
+fn lines(parts: Vec<Part>, width: f64) -> Vec<Laid> {
+    let mut lines: Vec<Vec<Part>> = vec![Vec::new()];
+    let mut used = 0.0;
+    for part in parts {
+        let needed = part.laid.width + 14.0;
+        if used + needed > width - 30.0 && used > 0.0 {
+            lines.push(Vec::new());
+            used = 24.0;
+        }
+        used += needed;
+        if let Some(line) = lines.last_mut() {
+            line.push(part);
+        }
+    }
+    let last = lines.len() - 1;
+    let placed = lines.into_iter().enumerate().map(|(i, line)| line_of(line, i > 0, i < last));
+    placed.collect()
+}
+
+/// One line; `comes` and `goes` say whether there is one before and one behind.
+fn line_of(parts: Vec<Part>, comes: bool, goes: bool) -> Laid {
+    let left = if comes { 24.0 } else { 0.0 };
+    let mut x = left;
+    let mut groups: Vec<(String, f64, f64)> = Vec::new();
+    for part in &parts {
+        let (from, to) = (x, x + part.laid.width);
+        match groups.last_mut() {
+            Some((name, _, end)) if *name == part.group => *end = to,
+            _ => groups.push((part.group.clone(), from, to)),
+        }
+        x = to + 14.0;
+    }
+    let mut laid = in_turn(parts.into_iter().map(|part| part.laid).collect());
+    laid.items = laid.items.into_iter().map(|item| item.moved(left, 0.0)).collect();
+    if comes {
+        laid.items.insert(0, Item::arrow([[0.0, 0.0], [left + laid.enter, 0.0]]));
+    }
+    if goes {
+        let from = left + laid.leave;
+        let to = (left + laid.width).max(from) + 20.0;
+        laid.items.insert(0, Item::arrow([[from, 0.0], [to, 0.0]]));
+    }
+    laid.width += left;
+    let named: Vec<_> = groups.into_iter().filter(|(name, ..)| !name.is_empty()).collect();
+    if !named.is_empty() {
+        let y = -laid.up - 9.0;
+        for (name, from, to) in named {
+            laid.items.push(Item::line([[from, y + 5.0], [from, y], [to, y], [to, y + 5.0]]));
+            let at = [(from + to) / 2.0, y - 5.0];
+            laid.items.push(Item::label(at, name, 11.5, Ink::Text));
+        }
+        laid.up += NAME;
+    }
+    laid
+}
+
+fn note_hues(node: &Node, hues: &mut Vec<Hue>) {
+    let mut note = |hue: Hue| {
+        if !hues.contains(&hue) && hue != Hue::Plain {
+            hues.push(hue);
+        }
+    };
+    match node {
+        Node::Op(op) | Node::Exit(op) => note(op.hue),
+        Node::Row(row) => row.items.iter().for_each(|node| note_hues(node, hues)),
+        Node::Lanes(rows) => {
+            rows.iter().flat_map(|row| &row.items).for_each(|node| note_hues(node, hues));
+        }
+        Node::Sum(body, side) => {
+            let side = side.iter().flat_map(|row| &row.items);
+            body.items.iter().chain(side).for_each(|node| note_hues(node, hues));
+        }
+    }
+}
+
+/// A kind of block that the figure does not look into.
+struct Inside<'a> {
+    path: String,
+    layer: &'a Layer,
+    input: Shape,
+    kind: String,
+    /// How many more there are of its kind.
+    more: usize,
+}
+
+/// One drawing for each kind of residual block or branching that the figure does not look into.
+fn insides(layers: &Layer, input: Shape, row: &Row) -> Result<Vec<Laid>> {
+    let mut hidden = Vec::new();
+    row.items.iter().for_each(|node| note_hidden(node, &mut hidden));
+    let mut found: Vec<Inside> = Vec::new();
+    collect(layers, "", input, &hidden, &mut found)?;
+    found.truncate(INSIDES);
+    let mut lines = Vec::new();
+    let mut waiting: Vec<Laid> = Vec::new();
+    for inside in &found {
+        let laid = draw_inside(inside)?;
+        let used: f64 = waiting.iter().map(|laid| laid.width + 40.0).sum();
+        if used + laid.width > PAGE - 2.0 * MARGIN && !waiting.is_empty() {
+            lines.push(beside(std::mem::take(&mut waiting)));
+        }
+        waiting.push(laid);
+    }
+    if !waiting.is_empty() {
+        lines.push(beside(waiting));
+    }
+    Ok(lines)
+}
+
+/// The paths of blocks that stand for containers.
+fn note_hidden(node: &Node, hidden: &mut Vec<String>) {
+    match node {
+        Node::Op(op) => hidden.push(op.path.clone()),
+        Node::Row(row) => row.items.iter().for_each(|node| note_hidden(node, hidden)),
+        Node::Lanes(rows) => {
+            rows.iter().flat_map(|row| &row.items).for_each(|node| note_hidden(node, hidden));
+        }
+        Node::Sum(body, side) => {
+            let side = side.iter().flat_map(|row| &row.items);
+            body.items.iter().chain(side).for_each(|node| note_hidden(node, hidden));
+        }
+        Node::Exit(_) => {}
+    }
+}
+
+/// The first of each kind below `layer`, where a block hides it.
+fn collect<'a>(
+    layer: &'a Layer,
+    path: &str,
+    input: Shape,
+    hidden: &[String],
+    found: &mut Vec<Inside<'a>>,
+) -> Result<()> {
+    let under = |block: &String| {
+        !block.is_empty() && (path == block || path.starts_with(&format!("{block}.")))
+    };
+    let shown_inside = matches!(layer, Layer::Residual { .. } | Layer::Branches(_));
+    if shown_inside && hidden.iter().any(under) {
+        let kind = kind(layer);
+        match found.iter_mut().find(|inside| inside.kind == kind) {
+            Some(known) => known.more += 1,
+            None => {
+                let path = path.to_owned();
+                found.push(Inside { path, layer, input, kind, more: 0 });
+            }
+        }
+        return Ok(());
+    }
+    let mut shape = input;
+    for (name, child) in layer.children() {
+        collect(child, &block::join(path, name), shape, hidden, found)?;
+        if matches!(layer, Layer::Sequential(_)) {
+            shape = child.trace(shape)?.output;
+        }
+    }
+    Ok(())
+}
+
+/// What two blocks have in common that look the same inside: all but the numbers of channels.
+fn kind(layer: &Layer) -> String {
+    match layer {
+        Layer::Conv2d(conv) => {
+            let (h, w) = conv.kernel;
+            format!("conv {h}x{w} {:?}", conv.params.stride)
+        }
+        Layer::MaxPool2d(_) | Layer::AvgPool2d(_) => format!("{layer:?}"),
+        _ => {
+            let children = layer.children();
+            let inside: Vec<_> = children.iter().map(|(_, child)| kind(child)).collect();
+            format!("{}({})", layer.kind(), inside.join(" "))
+        }
+    }
+}
+
+fn draw_inside(inside: &Inside) -> Result<Laid> {
+    let Inside { path, layer, input, more, .. } = inside;
+    let at = Place { path, name: "", input: *input, depth: usize::MAX };
+    let style = Style { scale: Scale { largest: largest(*input), side: 44.0 }, links: false };
+    let mut laid = style.node(&block::node(layer, at)?);
+    let others = match more {
+        0 => String::new(),
+        1 => ", and one more of its kind".to_owned(),
+        n => format!(", and {n} more of its kind"),
+    };
+    let text = format!("inside {path}{others}");
+    laid.items = laid.items.into_iter().map(|item| item.moved(14.0, 0.0)).collect();
+    laid.items.push(Item::line([[0.0, 0.0], [14.0 + laid.enter, 0.0]]));
+    let leave = 14.0 + laid.leave;
+    laid.items.push(Item::arrow([[leave, 0.0], [leave + 22.0, 0.0]]));
+    laid.items.push(Item::heading([0.0, -laid.up - 10.0], text.as_str(), 11.5));
+    laid.up += NAME;
+    laid.width = (laid.width + 14.0).max(leave + 22.0).max(text_width(&text, 11.5) * 1.08);
+    Ok(laid)
+}
+
+/// Drawings side by side, their upper ends at one height.
+fn beside(drawings: Vec<Laid>) -> Laid {
+    let height = |laid: &Laid| laid.up + laid.down;
+    let tallest = drawings.iter().map(height).fold(0.0, f64::max);
+    let mut all =
+        Laid { width: 0.0, up: 0.0, down: tallest, enter: 0.0, leave: 0.0, items: Vec::new() };
+    for laid in drawings {
+        let left = all.width;
+        all.items.extend(laid.items.into_iter().map(|item| item.moved(left, laid.up)));
+        all.width = left + laid.width + 40.0;
+    }
+    all.width -= 40.0;
+    all
+}

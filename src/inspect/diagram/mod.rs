@@ -1,0 +1,57 @@
+//! An architecture as textbooks draw it: solids that shrink and thicken, branches, shortcuts.
+//!
+//! The tree becomes parts ([`block`]), those get their places ([`layout`]), and a [`Drawing`] or a
+//! [`Page`](super::Page) comes out.
+
+mod block;
+mod cuboid;
+mod figure;
+mod layout;
+mod page;
+
+use block::{Place, Row};
+pub use page::page;
+
+use super::drawing::Drawing;
+use crate::nn::{Layer, Shape};
+use crate::{Error, Result};
+
+/// A figure may have this many blocks, unless a depth is asked for.
+const MOST: usize = 27;
+
+/// The figure of a network called `name`, on one input shape. Containers deeper than `depth` (1 being
+/// the outermost layers, as in a summary) are one block, and what is in them is shown once for each kind
+/// of residual block or branching; without a depth, as deep as a page allows.
+///
+/// # Errors
+/// Where the input does not fit.
+pub fn diagram(name: &str, layers: &Layer, input: Shape, depth: Option<usize>) -> Result<Drawing> {
+    let row = match depth {
+        Some(0) => return Err(Error::Setting("a depth is at least 1".to_owned())),
+        Some(depth) => rows(layers, input, depth)?,
+        None => fitting(layers, input)?,
+    };
+    figure::figure(name, layers, input, &row)
+}
+
+/// The tree's outermost row, looked into down to `depth`.
+fn rows(layers: &Layer, input: Shape, depth: usize) -> Result<Row> {
+    let at = Place { path: "", name: "", input, depth: depth - 1 };
+    match layers {
+        Layer::Sequential(inner) => block::row(inner, at),
+        other => Ok(Row { name: String::new(), items: vec![block::node(other, at)?] }),
+    }
+}
+
+/// As deep as leaves no more than [`MOST`] blocks.
+fn fitting(layers: &Layer, input: Shape) -> Result<Row> {
+    let mut best = rows(layers, input, 1)?;
+    for depth in 2..16 {
+        let deeper = rows(layers, input, depth)?;
+        if deeper.count() > MOST || deeper == best {
+            break;
+        }
+        best = deeper;
+    }
+    Ok(best)
+}

@@ -1,0 +1,64 @@
+//! The figure as a page whose blocks open: level by level, down to the single layers.
+
+use super::super::page::Page;
+use super::block::{self, Place, Row, shape};
+use super::figure;
+use super::layout::anchor;
+use crate::Result;
+use crate::nn::{Layer, Shape};
+
+/// The page of a network called `name`: its outermost layers, and each container's inside, folded,
+/// below it; those above `depth` are open.
+///
+/// # Errors
+/// Where the input does not fit.
+pub fn page(name: &str, layers: &Layer, input: Shape, depth: Option<usize>) -> Result<Page> {
+    let mut page = Page::new(&format!("{name} on {}", shape(input)));
+    page.text(
+        "Click on a block to look into it. Solids are as high and as deep as a map has rows and \
+               columns (by the square root), and as thick as it has channels.",
+    );
+    level(&mut page, layers, "", input, depth.unwrap_or(1))?;
+    Ok(page)
+}
+
+/// A container's parts, then the inside of each part that has one.
+fn level(page: &mut Page, layer: &Layer, path: &str, input: Shape, open: usize) -> Result<()> {
+    let at = Place { path, name: "", input, depth: 0 };
+    let row = match block::node(layer, at)? {
+        block::Node::Row(row) => row,
+        other => Row { name: String::new(), items: vec![other] },
+    };
+    page.drawing(&figure::strip(path, &row, input));
+    inner(page, layer, path, input, open)
+}
+
+fn inner(page: &mut Page, layer: &Layer, path: &str, input: Shape, open: usize) -> Result<()> {
+    let mut shape_here = input;
+    for (name, child) in layer.children() {
+        let path = block::join(path, name);
+        let output = child.trace(shape_here)?.output;
+        if name.is_empty() {
+            inner(page, child, &path, shape_here, open)?;
+        } else if has_inside(child, &path, shape_here)? {
+            let title = format!("{path}: {} to {}", shape(shape_here), shape(output));
+            page.open(&anchor(&path), &title, open > 1);
+            level(page, child, &path, shape_here, open.saturating_sub(1))?;
+            page.close();
+        }
+        if matches!(layer, Layer::Sequential(_)) {
+            shape_here = output;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a layer is a block that may be looked into.
+fn has_inside(layer: &Layer, path: &str, input: Shape) -> Result<bool> {
+    let at = Place { path, name: "x", input, depth: 0 };
+    Ok(match block::node(layer, at)? {
+        block::Node::Op(_) => block::is_closed(layer),
+        block::Node::Exit(_) => true,
+        _ => false,
+    })
+}

@@ -6,6 +6,7 @@ mod compare;
 mod diagram;
 mod evaluate;
 mod field;
+mod inspect;
 mod list;
 mod predict;
 mod progress;
@@ -43,6 +44,8 @@ enum Command {
     ReceptiveField(field::FieldArgs),
     /// Draw a network as textbooks do
     Diagram(diagram::DiagramArgs),
+    /// Look into a network: filters, feature maps, Grad-CAM, occlusion, receptive fields, mistakes
+    Inspect(inspect::InspectArgs),
     /// List the networks
     List(list::ListArgs),
     /// Look into weight files, and convert them
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Summary(args) => summary::summary(args).map(done),
         Command::ReceptiveField(args) => field::receptive_field(args).map(done),
         Command::Diagram(args) => diagram::diagram(args).map(done),
+        Command::Inspect(args) => inspect::inspect(args).map(done),
         Command::List(args) => list::list(args).map(done),
         Command::Weights(args) => weights::weights(args).map(done),
         Command::Compare(args) => compare::compare(args),

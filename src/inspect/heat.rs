@@ -82,17 +82,12 @@ impl Heat {
 
     /// A colour picture, a pixel a number.
     pub fn picture(&self, colours: Colours) -> Picture {
-        let stops: &[Rgb] = match colours {
-            Colours::Grey => &GREY,
-            Colours::Rainbow => &RAINBOW,
-            Colours::Signed => &SIGNED,
-        };
-        let pixels = self.scaled(colours).iter().flat_map(|&t| mix(stops, t)).collect();
+        let pixels = self.scaled(colours).iter().flat_map(|&t| mix(colours.stops(), t)).collect();
         Picture { width: self.width, height: self.height, channels: 3, pixels }
     }
 
     /// The map laid over a picture, enlarged to its size; `strength` from 0 (the picture alone) to 1
-    /// (the map alone).
+    /// (the strongest places cover it). Where there is little to show, more of the picture is seen.
     ///
     /// # Errors
     /// Where it cannot be enlarged to that size.
@@ -100,20 +95,36 @@ impl Heat {
         let grey = self.scaled(colours).iter().map(|v| (v * 255.0).round() as u8).collect();
         let grey = Picture::new(self.width, self.height, 1, grey)?;
         let grey = grey.resized(picture.width, picture.height, Filter::Bicubic)?;
-        let large = grey.pixels.iter().map(|&v| f32::from(v)).collect();
-        let large = Heat { height: picture.height, width: picture.width, values: large };
-        let stops: &[Rgb] = match colours {
+        let mut colour = picture.with_channels(3);
+        for (pixel, &v) in colour.pixels.chunks_exact_mut(3).zip(&grey.pixels) {
+            let t = f32::from(v) / 255.0;
+            let heat = mix(colours.stops(), t);
+            let part = strength * colours.weight(t);
+            for (sample, heat) in pixel.iter_mut().zip(heat) {
+                let mixed = f32::from(*sample) * (1.0 - part) + f32::from(heat) * part;
+                *sample = mixed.round() as u8;
+            }
+        }
+        Ok(colour)
+    }
+}
+
+impl Colours {
+    fn stops(self) -> &'static [Rgb] {
+        match self {
             Colours::Grey => &GREY,
             Colours::Rainbow => &RAINBOW,
             Colours::Signed => &SIGNED,
-        };
-        let heat = large.values.iter().flat_map(|&v| mix(stops, v / 255.0));
-        let colour = picture.with_channels(3);
-        let blend = |(&p, h): (&u8, u8)| {
-            (f32::from(p) * (1.0 - strength) + f32::from(h) * strength).round() as u8
-        };
-        let pixels = colour.pixels.iter().zip(heat).map(blend).collect();
-        Ok(Picture { pixels, ..colour })
+        }
+    }
+
+    /// How much a number at `t`, 0 to 1, covers what is below it.
+    fn weight(self, t: f32) -> f32 {
+        match self {
+            Colours::Grey => 1.0,
+            Colours::Rainbow => 0.35 + 0.65 * t,
+            Colours::Signed => 0.35 + 0.65 * (2.0 * t - 1.0).abs(),
+        }
     }
 }
 

@@ -30,6 +30,8 @@ mod mistakes;
 mod occlusion;
 mod page;
 mod seen;
+mod sheet;
+mod show;
 mod summary;
 mod viewer;
 
@@ -44,6 +46,11 @@ pub use mistakes::{Mistake, Mistakes, most_wrong};
 pub use occlusion::{Occlusion, Window, occlusion};
 pub use page::Page;
 pub use seen::{Seen, receptive_field};
+pub use sheet::{Panel, Section, Sheet};
+pub use show::{
+    main_layers, show_filters, show_gradcam, show_kernels, show_maps, show_mistakes,
+    show_occlusion, show_receptive_fields,
+};
 pub use summary::{BYTES, FieldSize, Memory, Row, Summary};
 pub use viewer::{Subject, Viewer};
 

@@ -3,7 +3,7 @@
 use super::super::drawing::{Drawing, Hue, Ink, Item, text_width};
 use super::block::{self, Mark, Node, Op, Place, Row, shape};
 use super::cuboid::Scale;
-use super::layout::{Laid, Style, in_turn, legend};
+use super::layout::{Laid, Style, in_turn, legend, legend_width};
 use crate::Result;
 use crate::nn::{Layer, Shape};
 
@@ -23,13 +23,14 @@ struct Part {
 
 /// The figure of a network.
 pub(super) fn figure(name: &str, layers: &Layer, input: Shape, row: &Row) -> Result<Drawing> {
-    let style = Style { scale: Scale { largest: largest(input), side: 96.0 }, links: false };
+    let style =
+        Style { scale: Scale { largest: largest(input), side: 96.0 }, links: false, names: true };
     let mut hues = Vec::new();
     row.items.iter().for_each(|node| note_hues(node, &mut hues));
     let mut items = title(name, input);
     items.extend(legend(&hues, 30.0).into_iter().map(|item| item.moved(MARGIN, MARGIN)));
     let mut bottom = 62.0;
-    let mut width = PAGE;
+    let mut width = legend_width(&hues).max(title_width(name, input)) + 2.0 * MARGIN;
     let mut place = |laid: Laid, items: &mut Vec<Item>, bottom: &mut f64| {
         *bottom += laid.up;
         items.extend(laid.items.into_iter().map(|item| item.moved(MARGIN, *bottom)));
@@ -48,9 +49,10 @@ pub(super) fn figure(name: &str, layers: &Layer, input: Shape, row: &Row) -> Res
 
 /// One row of parts, for a page that shows level by level.
 pub(super) fn strip(title: &str, row: &Row, input: Shape) -> Drawing {
-    let style = Style { scale: Scale { largest: largest(input), side: 84.0 }, links: true };
+    let style =
+        Style { scale: Scale { largest: largest(input), side: 84.0 }, links: true, names: true };
     let mut items = Vec::new();
-    let (mut bottom, mut width) = (MARGIN, 200f64);
+    let (mut bottom, mut width) = (MARGIN, 0f64);
     for line in lines(parts(&style, row, input), PAGE - 2.0 * MARGIN) {
         bottom += line.up;
         items.extend(line.items.into_iter().map(|item| item.moved(MARGIN, bottom)));
@@ -66,6 +68,10 @@ fn title(name: &str, input: Shape) -> Vec<Item> {
         Item::heading([MARGIN, MARGIN + 12.0], name, 17.0),
         Item::text([after, MARGIN + 12.0], format!("on {}", shape(input)), 12.0, Ink::Faint),
     ]
+}
+
+fn title_width(name: &str, input: Shape) -> f64 {
+    text_width(name, 17.0) * 1.08 + 12.0 + text_width(&format!("on {}", shape(input)), 12.0)
 }
 
 fn largest(input: Shape) -> usize {
@@ -99,24 +105,36 @@ fn flatten(style: &Style, row: &Row, group: &str, parts: &mut Vec<Part>) {
     }
 }
 
-/// Parts in as many lines as they need, each with arrows to the next, and groups' names above.
+/// Parts in as few lines as a page needs, all about as long, each with an arrow to the next.
 fn lines(parts: Vec<Part>, width: f64) -> Vec<Laid> {
-    let mut lines: Vec<Vec<Part>> = vec![Vec::new()];
-    let mut used = 0.0;
-    for part in parts {
-        let needed = part.laid.width + 14.0;
-        if used + needed > width - 30.0 && used > 0.0 {
-            lines.push(Vec::new());
-            used = 24.0;
+    let widths: Vec<_> = parts.iter().map(|part| part.laid.width + 14.0).collect();
+    let widest = widths.iter().copied().fold(0.0, f64::max);
+    let full = breaks(&widths, width - 50.0);
+    let share = widths.iter().sum::<f64>() / (full.len() + 1) as f64 + widest / 2.0;
+    let even = breaks(&widths, share.min(width - 50.0));
+    let breaks = if even.len() == full.len() { even } else { full };
+    let mut parts = parts.into_iter();
+    let mut lines = Vec::new();
+    let mut start = 0;
+    for &end in breaks.iter().chain([&widths.len()]) {
+        let line = parts.by_ref().take(end - start).collect();
+        lines.push(line_of(line, start > 0, end < widths.len()));
+        start = end;
+    }
+    lines
+}
+
+/// Where lines of at most `width` end, but for the last.
+fn breaks(widths: &[f64], width: f64) -> Vec<usize> {
+    let (mut found, mut used) = (Vec::new(), 0.0);
+    for (i, needed) in widths.iter().enumerate() {
+        if used + needed > width && used > 0.0 {
+            found.push(i);
+            used = 0.0;
         }
         used += needed;
-        if let Some(line) = lines.last_mut() {
-            line.push(part);
-        }
     }
-    let last = lines.len() - 1;
-    let placed = lines.into_iter().enumerate().map(|(i, line)| line_of(line, i > 0, i < last));
-    placed.collect()
+    found
 }
 
 /// One line; `comes` and `goes` say whether there is one before and one behind.
@@ -276,7 +294,10 @@ fn kind(layer: &Layer) -> String {
 fn draw_inside(inside: &Inside) -> Result<Laid> {
     let Inside { path, layer, input, more, .. } = inside;
     let at = Place { path, name: "", input: *input, depth: usize::MAX };
-    let style = Style { scale: Scale { largest: largest(*input), side: 44.0 }, links: false };
+    // Branches stand one above the other: smaller, and without their names.
+    let (side, names) =
+        if matches!(layer, Layer::Branches(_)) { (30.0, false) } else { (44.0, true) };
+    let style = Style { scale: Scale { largest: largest(*input), side }, links: false, names };
     let mut laid = style.node(&block::node(layer, at)?);
     let others = match more {
         0 => String::new(),

@@ -36,6 +36,8 @@ pub(super) struct Style {
     pub(super) scale: Scale,
     /// Whether blocks that are not looked into lead to their inside.
     pub(super) links: bool,
+    /// Whether blocks have their names under them.
+    pub(super) names: bool,
 }
 
 impl Style {
@@ -52,7 +54,8 @@ impl Style {
     /// A block with its lines under it, not above `floor`.
     pub(super) fn op(&self, op: &Op, floor: f64) -> Laid {
         let cuboid = self.scale.cuboid(op.output);
-        let text = op.lines.iter().map(|line| text_width(line, SMALL)).fold(0.0, f64::max);
+        let lines = if self.names { &op.lines[..] } else { &op.lines[op.lines.len() - 2..] };
+        let text = lines.iter().map(|line| text_width(line, SMALL)).fold(0.0, f64::max);
         let width = cuboid.width().max(text);
         let left = (width - cuboid.width()) / 2.0;
         let half = cuboid.half_height();
@@ -60,7 +63,7 @@ impl Style {
         items.extend(cuboid.marks(op.mark));
         items = items.into_iter().map(|item| item.moved(left, 0.0)).collect();
         let under = half.max(floor);
-        items.extend(op.lines.iter().enumerate().map(|(i, line)| {
+        items.extend(lines.iter().enumerate().map(|(i, line)| {
             let ink = if i == 0 { Ink::Text } else { Ink::Faint };
             Item::label([width / 2.0, under + LINE * (i + 1) as f64], line, SMALL, ink)
         }));
@@ -69,7 +72,7 @@ impl Style {
         Laid {
             width,
             up: half + arc,
-            down: under + LINE * op.lines.len() as f64 + 3.0,
+            down: under + LINE * lines.len() as f64 + 3.0,
             enter: left,
             leave: left + cuboid.leave(),
             items: vec![Item::Group { title: op.title.clone(), target, items }],
@@ -216,25 +219,33 @@ pub(super) fn anchor(path: &str) -> String {
     format!("layer-{path}")
 }
 
+fn name(hue: Hue) -> &'static str {
+    match hue {
+        Hue::Conv => "convolution",
+        Hue::Pool => "pooling",
+        Hue::Dense => "fully connected",
+        Hue::Norm => "normalisation",
+        Hue::Residual => "residual block",
+        Hue::Branches => "branches, joined",
+        Hue::Plain => "input, other",
+    }
+}
+
+/// How wide [`legend`] is.
+pub(super) fn legend_width(hues: &[Hue]) -> f64 {
+    hues.iter().map(|&hue| 33.0 + text_width(name(hue), SMALL)).sum()
+}
+
 /// The coloured squares that say what is what.
 pub(super) fn legend(hues: &[Hue], y: f64) -> Vec<Item> {
     let mut x = 0.0;
     let mut items = Vec::new();
     for &hue in hues {
-        let name = match hue {
-            Hue::Conv => "convolution",
-            Hue::Pool => "pooling",
-            Hue::Dense => "fully connected",
-            Hue::Norm => "normalisation",
-            Hue::Residual => "residual block",
-            Hue::Branches => "branches, joined",
-            Hue::Plain => "input, other",
-        };
         let points = super::super::drawing::rectangle(x, y - 9.0, 10.0, 10.0);
         let (fill, edge) = (Some(Ink::Block(hue, Side::Front)), Some(Ink::Line));
         items.push(Item::Polygon { points, fill, edge });
-        items.push(Item::text([x + 15.0, y], name, SMALL, Ink::Faint));
-        x += 15.0 + text_width(name, SMALL) + 18.0;
+        items.push(Item::text([x + 15.0, y], name(hue), SMALL, Ink::Faint));
+        x += 33.0 + text_width(name(hue), SMALL);
     }
     items
 }

@@ -16,7 +16,8 @@ const FONT: &str = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-ser
 /// The file.
 pub(super) fn file(drawing: &Drawing) -> String {
     let style = format!("<style>\n{}</style>\n", dark_style());
-    let paper = format!("<rect width=\"100%\" height=\"100%\" {}/>\n", fill(Some(Ink::Paper)));
+    let paper =
+        format!("<rect width=\"100%\" height=\"100%\" {}/>\n", paint(Some(Ink::Paper), None, 0.0));
     with_inside(drawing, &format!("{style}{paper}"))
 }
 
@@ -54,32 +55,31 @@ fn write_item(out: &mut String, item: &Item) {
     let _ = match item {
         Item::Polygon { points, fill: area, edge } => writeln!(
             out,
-            "<path d=\"{}Z\" {} {} stroke-linejoin=\"round\"/>",
+            "<path d=\"{}Z\" {} stroke-linejoin=\"round\"/>",
             path(points),
-            fill(*area),
-            stroke(*edge, 0.8)
+            paint(*area, *edge, 0.8)
         ),
         Item::Line { points, ink, width, dashed, arrow } => {
             let dash = if *dashed { " stroke-dasharray=\"4 3\"" } else { "" };
             if *arrow {
                 let head = arrow_head(points);
-                let _ = writeln!(out, "<path d=\"{}Z\" {}/>", path(&head), fill(Some(*ink)));
+                let _ = writeln!(
+                    out,
+                    "<path d=\"{}Z\" {}/>",
+                    path(&head),
+                    paint(Some(*ink), None, 0.0)
+                );
             }
-            writeln!(
-                out,
-                "<path d=\"{}\" fill=\"none\" {}{dash}/>",
-                rounded(points),
-                stroke(Some(*ink), *width)
-            )
+            let paint = paint(None, Some(*ink), *width);
+            writeln!(out, "<path d=\"{}\" {paint}{dash}/>", rounded(points))
         }
         Item::Circle { at, radius, fill: area, edge } => writeln!(
             out,
-            "<circle cx=\"{}\" cy=\"{}\" r=\"{}\" {} {}/>",
+            "<circle cx=\"{}\" cy=\"{}\" r=\"{}\" {}/>",
             short(at[0]),
             short(at[1]),
             short(*radius),
-            fill(Some(*area)),
-            stroke(Some(*edge), 1.0)
+            paint(Some(*area), Some(*edge), 1.0)
         ),
         Item::Text { at, text, size, anchor, ink, bold } => {
             let anchor = match anchor {
@@ -93,7 +93,7 @@ fn write_item(out: &mut String, item: &Item) {
                 "<text x=\"{}\" y=\"{}\" font-size=\"{size}\"{anchor}{weight} {}>{}</text>",
                 short(at[0]),
                 short(at[1]),
-                fill(Some(*ink)),
+                paint(Some(*ink), None, 0.0),
                 escaped(text)
             )
         }
@@ -127,17 +127,23 @@ pub(crate) fn data_url(picture: &crate::data::Picture) -> String {
     format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(png))
 }
 
-fn fill(ink: Option<Ink>) -> String {
-    match ink {
-        Some(ink) => format!("class=\"f-{}\" fill=\"{}\"", ink.class(), hex(ink.light())),
-        None => "fill=\"none\"".to_owned(),
+/// The attributes of what is filled and has a border.
+fn paint(fill: Option<Ink>, stroke: Option<Ink>, width: f64) -> String {
+    let (mut classes, mut colours) = (Vec::new(), String::new());
+    match fill {
+        Some(ink) => {
+            classes.push(format!("f-{}", ink.class()));
+            let _ = write!(colours, " fill=\"{}\"", hex(ink.light()));
+        }
+        None => colours.push_str(" fill=\"none\""),
     }
-}
-
-fn stroke(ink: Option<Ink>, width: f64) -> String {
-    match ink {
-        Some(ink) => format!("stroke=\"{}\" stroke-width=\"{width}\"", hex(ink.light())),
-        None => String::new(),
+    if let Some(ink) = stroke {
+        classes.push(format!("s-{}", ink.class()));
+        let _ = write!(colours, " stroke=\"{}\" stroke-width=\"{width}\"", hex(ink.light()));
+    }
+    match classes.is_empty() {
+        true => colours.trim_start().to_owned(),
+        false => format!("class=\"{}\"{colours}", classes.join(" ")),
     }
 }
 

@@ -1,0 +1,165 @@
+//! What each command of `convzoo inspect` does.
+
+use super::*;
+
+impl Images {
+    /// Every picture's name and the picture.
+    fn read(&self) -> impl Iterator<Item = crate::Result<(String, crate::data::Picture)>> {
+        self.images.iter().map(|path| Ok((name(path), decode_file(path, Limits::default())?)))
+    }
+
+    /// What `look` makes of each picture, under its name.
+    fn sections(
+        &self,
+        viewer: &Viewer,
+        look: impl Fn(&Subject) -> crate::Result<Vec<Section>>,
+    ) -> crate::Result<Vec<Section>> {
+        let mut sections = Vec::new();
+        for read in self.read() {
+            let (name, picture) = read?;
+            for section in look(&viewer.see(&picture)?)? {
+                sections.push(named(&name, section));
+            }
+        }
+        Ok(sections)
+    }
+}
+
+/// A file's name without its folder.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The section under a picture's name.
+fn named(name: &str, section: Section) -> Section {
+    let heading = match section.heading.as_str() {
+        "" => name.to_owned(),
+        of_layer => format!("{name}, {of_layer}"),
+    };
+    Section { heading, ..section }
+}
+
+fn sheet(viewer: &Viewer, what: &str, sections: Vec<Section>) -> Sheet {
+    Sheet { title: format!("{what} of {}", viewer.model.architecture.name), sections }
+}
+
+impl Filters {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let viewer = self.weights.open()?;
+        let sections = vec![inspect::show_filters(&viewer)?];
+        self.out.write("filters", &sheet(&viewer, "First filters", sections))
+    }
+}
+
+impl Maps {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let viewer = self.weights.open()?;
+        let look =
+            |subject: &Subject| inspect::show_maps(&viewer, subject, &self.layers, self.most);
+        let sections = self.images.sections(&viewer, look)?;
+        self.out.write("maps", &sheet(&viewer, "Feature maps", sections))
+    }
+}
+
+impl GradCam {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let viewer = self.weights.open()?;
+        let classes = self.class.iter().map(|name| viewer.find_class(name));
+        let classes = classes.collect::<crate::Result<Vec<_>>>()?;
+        let layer = self.layer.as_deref();
+        let look = |subject: &Subject| {
+            Ok(vec![inspect::show_gradcam(&viewer, subject, layer, &classes, self.top)?])
+        };
+        let sections = self.images.sections(&viewer, look)?;
+        self.out.write("gradcam", &sheet(&viewer, "Grad-CAM", sections))
+    }
+}
+
+impl Occlusion {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let viewer = self.weights.open()?;
+        let class = self.class.as_ref().map(|name| viewer.find_class(name)).transpose()?;
+        let window = window(&viewer, self.patch, self.stride);
+        let look =
+            |subject: &Subject| Ok(vec![inspect::show_occlusion(&viewer, subject, class, window)?]);
+        let sections = self.images.sections(&viewer, look)?;
+        self.out.write("occlusion", &sheet(&viewer, "Occlusion maps", sections))
+    }
+}
+
+fn window(viewer: &Viewer, patch: Option<usize>, stride: Option<usize>) -> Window {
+    let (_, h, w) = viewer.model.config.input;
+    let size = patch.unwrap_or((h.min(w) / 6).max(1));
+    Window { size, stride: stride.unwrap_or((size / 3).max(1)) }
+}
+
+impl Fields {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let viewer = self.weights.open()?;
+        let look = |subject: &Subject| {
+            let fields = inspect::show_receptive_fields(&viewer, subject, &self.layers, self.unit)?;
+            Ok(vec![fields])
+        };
+        let sections = self.images.sections(&viewer, look)?;
+        self.out.write("receptive-field", &sheet(&viewer, "Receptive fields", sections))
+    }
+}
+
+impl Kernels {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let mut sections = Vec::new();
+        for read in self.images.read() {
+            let (name, picture) = read?;
+            sections.push(named(&name, inspect::show_kernels(&picture)?));
+        }
+        let title = "Filters made by hand".to_owned();
+        self.out.write("kernels", &Sheet { title, sections })
+    }
+}
+
+impl Mistakes {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let viewer = self.weights.open()?;
+        let request = DataRequest {
+            data_dir: self.data_dir,
+            limit: self.limit,
+            fallback: false,
+            ..DataRequest::new(self.dataset)
+        };
+        let dataset = crate::data::open(&request)?;
+        if dataset.classes.len() != viewer.classes.len() {
+            let (found, needed) = (dataset.classes.len(), viewer.classes.len());
+            bail!("data set {}: has {found} classes, the weights {needed}", dataset.name);
+        }
+        let options = LoaderOptions { workers: 2, ..LoaderOptions::default() };
+        let loader = Loader::new(dataset.val.clone(), viewer.pipeline.clone(), options)?;
+        let found = inspect::most_wrong(&viewer.model.network, &loader, self.most)?;
+        let section = inspect::show_mistakes(&viewer, &found, dataset.val.as_ref())?;
+        print_line(&format!("{}: {}", dataset.name, section.heading))?;
+        let title = format!("Mistakes of {} on {}", viewer.model.architecture.name, dataset.name);
+        self.out.write("mistakes", &Sheet { title, sections: vec![section] })
+    }
+}
+
+impl All {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let viewer = self.weights.open()?;
+        let window = window(&viewer, None, None);
+        let mut sections = vec![inspect::show_filters(&viewer)?];
+        sections.extend(self.images.sections(&viewer, |subject| {
+            let about = |what: &str, section| named(what, section);
+            let cam = inspect::show_gradcam(&viewer, subject, None, &[], 2)?;
+            let covered = inspect::show_occlusion(&viewer, subject, None, window)?;
+            let fields = inspect::show_receptive_fields(&viewer, subject, &[], None)?;
+            let mut all = vec![
+                about("Grad-CAM", cam),
+                about("occlusion", covered),
+                about("receptive fields", fields),
+            ];
+            all.extend(inspect::show_maps(&viewer, subject, &[], 10)?);
+            Ok(all)
+        })?);
+        let out = Out { out: Some(self.out.out.unwrap_or_else(|| "inspect.html".into())) };
+        out.write("inspect", &sheet(&viewer, "Inside", sections))
+    }
+}

@@ -1,0 +1,305 @@
+//! What the analyses found, as sections of a [`Sheet`](super::Sheet).
+
+use super::{
+    Colours, HAND_MADE, Heat, Maps, Mistakes, Panel, Section, Seen, Subject, Viewer, Window,
+    feature_maps, filters, gradcam, occlusion, receptive_field,
+};
+use crate::Result;
+use crate::data::{Filter, Picture, Source};
+use crate::nn::{Layer, Shape};
+use crate::ops::Pair;
+
+/// Side that photographs are drawn at.
+const LARGE: f64 = 220.0;
+/// How much of a map is seen over the picture.
+const STRENGTH: f32 = 0.65;
+
+/// `98.2 %`
+fn percent(share: f32) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// A picture enlarged smoothly, so that lines drawn on it are thin.
+fn enlarged(picture: &Picture, least: usize) -> Result<Picture> {
+    let scale = least.div_ceil(picture.width.min(picture.height)).max(1);
+    picture.resized(picture.width * scale, picture.height * scale, Filter::Bicubic)
+}
+
+/// The filters of a network's first convolution.
+///
+/// # Errors
+/// Where it has none.
+pub fn show_filters(viewer: &Viewer) -> Result<Section> {
+    let found = filters(&viewer.model.network)?;
+    let Maps { count, channels, height, width, ref layer, .. } = found;
+    // Of more channels than colours, the first.
+    let picture = |i: usize| Panel::new(found.picture(i), 54.0, Vec::new());
+    let colours = match channels {
+        3 => "grey is 0, brighter adds, darker takes away",
+        1 => "black is the smallest weight, white the largest",
+        _ => "the first channel alone; black is the smallest weight, white the largest",
+    };
+    Ok(Section {
+        heading: format!("{layer}: {count} filters of {channels}×{height}×{width}"),
+        note: format!("Each filter scaled on its own: {colours}."),
+        panels: (0..count).map(picture).collect(),
+    })
+}
+
+/// The layers whose maps are shown unless others are named: the outermost ones that are not norms or
+/// activations, down to a depth that has four of them.
+///
+/// # Errors
+/// Where the input does not fit.
+pub fn main_layers(layers: &Layer, input: Shape) -> Result<Vec<String>> {
+    let trace = layers.trace(input)?;
+    let mut found = Vec::new();
+    for depth in 1..=8 {
+        let wanted = trace.steps.iter().filter(|step| {
+            let plain = step.layer.is_activation()
+                || matches!(
+                    step.layer,
+                    Layer::BatchNorm2d { .. } | Layer::Dropout(_) | Layer::AuxHead { .. }
+                );
+            let leaf = step.layer.children().is_empty();
+            let level = step.depth == depth || (leaf && step.depth < depth && step.depth > 0);
+            let map = matches!(step.output, Shape::Map(_, h, w) if h * w > 1);
+            map && level && !plain && !step.auxiliary
+        });
+        found = wanted.map(|step| step.path.clone()).collect::<Vec<_>>();
+        found.dedup();
+        if found.len() >= 4 {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// What layers make of a picture, a section a layer, with at most `most` maps of each: those that vary
+/// most.
+///
+/// # Errors
+/// A name that no layer with maps has.
+pub fn show_maps(
+    viewer: &Viewer,
+    subject: &Subject,
+    layers: &[String],
+    most: usize,
+) -> Result<Vec<Section>> {
+    let network = &viewer.model.network;
+    let (c, h, w) = viewer.model.config.input;
+    let layers = match layers {
+        [] => main_layers(network.layers(), Shape::Map(c, h, w))?,
+        named => named.to_vec(),
+    };
+    let section = |maps: &Maps| {
+        let chosen = maps.liveliest(most);
+        let note = match chosen.len() {
+            n if n == maps.count => "All maps, each scaled on its own.".to_owned(),
+            n => format!("The {n} maps that vary most, each scaled on its own; its number below."),
+        };
+        let panel = |&i: &usize| {
+            Panel::new(maps.plane(i, 0).picture(Colours::Grey), 86.0, vec![i.to_string()])
+        };
+        Section {
+            heading: format!(
+                "{}: {} maps of {}×{}",
+                maps.layer, maps.count, maps.height, maps.width
+            ),
+            note,
+            panels: chosen.iter().map(panel).collect(),
+        }
+    };
+    Ok(feature_maps(network, &subject.input, &layers)?.iter().map(section).collect())
+}
+
+/// Grad-CAM of a picture for some classes; without any, for the `top` likeliest.
+///
+/// # Errors
+/// No such layer or class.
+pub fn show_gradcam(
+    viewer: &Viewer,
+    subject: &Subject,
+    layer: Option<&str>,
+    classes: &[usize],
+    top: usize,
+) -> Result<Section> {
+    let network = &viewer.model.network;
+    let classes = match classes {
+        [] => likeliest(viewer, subject, top)?,
+        named => named.to_vec(),
+    };
+    let seen = "as the network sees it".to_owned();
+    let mut panels = vec![Panel::new(subject.picture.clone(), LARGE, vec![seen])];
+    let mut shown = String::new();
+    for class in classes {
+        let cam = gradcam(network, &subject.input, layer, Some(class))?;
+        let picture = cam.heat.over(&subject.picture, Colours::Rainbow, STRENGTH)?;
+        let line = format!("{}: {}", viewer.class(class), percent(cam.probability));
+        panels.push(Panel::new(picture, LARGE, vec![line]));
+        shown = format!("{} ({}×{} places)", cam.layer, cam.heat.height, cam.heat.width);
+    }
+    let note = format!("Red: where the maps of {shown} speak most for the class.");
+    Ok(Section { heading: String::new(), note, panels })
+}
+
+/// The `top` classes of a picture, the likeliest first.
+fn likeliest(viewer: &Viewer, subject: &Subject, top: usize) -> Result<Vec<usize>> {
+    let logits = viewer.model.network.logits(&subject.input)?;
+    let row = super::values(&logits)?;
+    let mut order: Vec<usize> = (0..row.len()).collect();
+    order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+    order.truncate(top.max(1));
+    Ok(order)
+}
+
+/// What covering parts of a picture does to a class.
+///
+/// # Errors
+/// No such class; a patch that does not fit.
+pub fn show_occlusion(
+    viewer: &Viewer,
+    subject: &Subject,
+    class: Option<usize>,
+    window: Window,
+) -> Result<Section> {
+    let found = occlusion(&viewer.model.network, &subject.input, class, window)?;
+    let name = viewer.class(found.class);
+    let picture = found.heat.over(&subject.picture, Colours::Signed, 0.8)?;
+    let (least, most) = found.places.range();
+    let line = format!("{name}: {}", percent(found.probability));
+    let after = format!(
+        "loses up to {}, gains up to {}",
+        percent(most.max(0.0)),
+        percent((-least).max(0.0))
+    );
+    let Window { size, stride } = window;
+    let note = format!(
+        "A patch of {size}×{size} pixels, moved by {stride}. Red: covering this takes probability \
+         from {name}; blue: gives it some."
+    );
+    let panels = vec![
+        Panel::new(subject.picture.clone(), LARGE, vec![line]),
+        Panel::new(picture, LARGE, vec![after]),
+        Panel::new(found.places.picture(Colours::Signed), LARGE, vec!["place by place".to_owned()]),
+    ];
+    Ok(Section { heading: String::new(), note, panels })
+}
+
+/// What the units of some layers see; without any, those of [`main_layers`].
+///
+/// # Errors
+/// No such layer or unit.
+pub fn show_receptive_fields(
+    viewer: &Viewer,
+    subject: &Subject,
+    layers: &[String],
+    unit: Option<Pair>,
+) -> Result<Section> {
+    let network = &viewer.model.network;
+    let (c, h, w) = viewer.model.config.input;
+    let layers = match layers {
+        [] => main_layers(network.layers(), Shape::Map(c, h, w))?,
+        named => named.to_vec(),
+    };
+    let mut panels = Vec::new();
+    for layer in &layers {
+        let seen = receptive_field(network, &subject.input, Some(layer), unit)?;
+        panels.push(field_panel(&seen, &subject.picture)?);
+    }
+    let note = "Frame: the input that can have an influence on the unit, by arithmetic. Colour: how \
+                much it has here, by gradient (square root).";
+    Ok(Section { heading: String::new(), note: note.to_owned(), panels })
+}
+
+fn field_panel(seen: &Seen, picture: &Picture) -> Result<Panel> {
+    let root = seen.effective.values.iter().map(|v| v.sqrt()).collect();
+    let root = Heat { values: root, ..seen.effective.clone() };
+    let over = root.over(&enlarged(picture, 300)?, Colours::Rainbow, 0.8)?;
+    let scale = over.width / picture.width;
+    let size = match seen.field {
+        Some(field) if field.rows.size == field.cols.size => format!("sees {}", field.rows.size),
+        Some(field) => format!("sees {}×{}", field.rows.size, field.cols.size),
+        None => "sees everything".to_owned(),
+    };
+    let (rows, cols) = seen.map;
+    let name = format!("{}, unit {},{} of {rows}×{cols}", seen.layer, seen.unit.0, seen.unit.1);
+    let framed = framed(&over, seen.area, scale);
+    Ok(Panel::new(framed, LARGE, vec![name, format!("{size} of {} pixels", picture.width)]))
+}
+
+/// The picture with a frame around an area that is given in pixels before enlarging; with grey around
+/// the picture where the frame goes beyond it, at most as much as the picture is wide.
+fn framed(picture: &Picture, area: [(isize, isize); 2], scale: usize) -> Picture {
+    const COLOUR: [u8; 3] = [255, 40, 60];
+    const GREY: [u8; 3] = [205, 208, 212];
+    let scale = scale as isize;
+    let (height, width) = (picture.height as isize, picture.width as isize);
+    let [(top, bottom), (left, right)] = area.map(|(a, b)| (a * scale, (b + 1) * scale - 1));
+    let beyond = [-top, -left, bottom + 1 - height, right + 1 - width];
+    let border = beyond.into_iter().fold(0, isize::max).min(width.max(height));
+    let thick = 3 * (width + 2 * border) / width;
+    let mut pixels =
+        Vec::with_capacity(3 * ((width + 2 * border) * (height + 2 * border)) as usize);
+    for y in -border..height + border {
+        for x in -border..width + border {
+            let inside = |by: isize| {
+                (top + by..=bottom - by).contains(&y) && (left + by..=right - by).contains(&x)
+            };
+            let colour = if inside(0) && !inside(thick) {
+                COLOUR
+            } else if (0..height).contains(&y) && (0..width).contains(&x) {
+                let at = 3 * (y * width + x) as usize;
+                [picture.pixels[at], picture.pixels[at + 1], picture.pixels[at + 2]]
+            } else {
+                GREY
+            };
+            pixels.extend(colour);
+        }
+    }
+    let (width, height) = ((width + 2 * border) as usize, (height + 2 * border) as usize);
+    Picture { width, height, channels: 3, pixels }
+}
+
+/// Hand-made filters over a picture.
+///
+/// # Errors
+/// A picture of less than 3x3 pixels.
+pub fn show_kernels(picture: &Picture) -> Result<Section> {
+    let mut panels =
+        vec![Panel::new(picture.with_channels(3), 210.0, vec!["the picture".to_owned()])];
+    for kernel in &HAND_MADE {
+        let whole = kernel.weights.iter().all(|weight| weight.fract() == 0.0);
+        let (over, factor) = if whole { ("", 1.0) } else { (", over 16", 16.0) };
+        let mut lines = vec![format!("{}{over}", kernel.name)];
+        lines.extend(kernel.weights.chunks(3).map(|row| {
+            let weights: Vec<_> = row.iter().map(|weight| (weight * factor).to_string()).collect();
+            weights.join("   ")
+        }));
+        panels.push(Panel::new(kernel.picture(picture)?, 210.0, lines));
+    }
+    let note = "Blue: below 0; red: above. The same convolution as in the networks, on grey values; \
+                nothing here is learned.";
+    Ok(Section { heading: String::new(), note: note.to_owned(), panels })
+}
+
+/// The pictures that a network is most wrong about.
+///
+/// # Errors
+/// A picture that cannot be read.
+pub fn show_mistakes(viewer: &Viewer, found: &Mistakes, source: &dyn Source) -> Result<Section> {
+    let mut panels = Vec::new();
+    for mistake in &found.worst {
+        let picture = viewer.see(&source.picture(mistake.index)?)?.picture;
+        let truth = format!("is {}", viewer.class(mistake.truth));
+        let guess =
+            format!("taken for {}, {}", viewer.class(mistake.guess), percent(mistake.confidence));
+        let name = source.name(mistake.index);
+        let name = name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+        panels.push(Panel::new(picture, 110.0, vec![truth, guess, name]));
+    }
+    let right = found.images - found.wrong;
+    let heading = format!("{right} of {} right, {} wrong", found.images, found.wrong);
+    let note = "Those first whose own class got least.".to_owned();
+    Ok(Section { heading, note, panels })
+}

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod compare;
 mod diagram;
+mod draw;
 mod evaluate;
 mod field;
 mod inspect;
@@ -46,6 +47,8 @@ enum Command {
     Diagram(diagram::DiagramArgs),
     /// Look into a network: filters, feature maps, Grad-CAM, occlusion, receptive fields, mistakes
     Inspect(inspect::InspectArgs),
+    /// Write drawn cats and dogs as files, to try things with
+    Draw(draw::DrawArgs),
     /// List the networks
     List(list::ListArgs),
     /// Look into weight files, and convert them
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::ReceptiveField(args) => field::receptive_field(args).map(done),
         Command::Diagram(args) => diagram::diagram(args).map(done),
         Command::Inspect(args) => inspect::inspect(args).map(done),
+        Command::Draw(args) => draw::draw(args).map(done),
         Command::List(args) => list::list(args).map(done),
         Command::Weights(args) => weights::weights(args).map(done),
         Command::Compare(args) => compare::compare(args),

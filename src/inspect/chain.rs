@@ -175,7 +175,7 @@ mod tests {
         }
         let error = Chain::parse("pool2 conv5", Some(8)).unwrap_err().to_string();
         assert!(error.contains("conv5 does not fit: 4 units"), "{error}");
-        let steep = vec!["conv9999/9999"; 6].join(" ");
+        let steep = ["conv9999/9999"; 6].join(" ");
         assert!(Chain::parse(&steep, None).unwrap_err().to_string().contains("too large"));
     }
 }

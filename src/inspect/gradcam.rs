@@ -65,7 +65,7 @@ pub fn last_maps(layers: &Layer, input: Shape) -> Result<String> {
     let trace = layers.trace(input)?;
     let steps: Vec<_> = trace.steps.iter().filter(|step| !step.auxiliary).collect();
     let is_conv = |step: &&Step| matches!(step.layer, Layer::Conv2d(_));
-    let last = steps.iter().rposition(|step| is_conv(step));
+    let last = steps.iter().rposition(is_conv);
     let last = last.ok_or_else(|| Error::Setting("the network has no convolution".to_owned()))?;
     let joins = |step: &&&Step| {
         matches!(step.layer, Layer::Residual { .. } | Layer::Branches(_))

@@ -229,7 +229,7 @@ fn field_panel(seen: &Seen, picture: &Picture) -> Result<Panel> {
 }
 
 /// The picture with a frame around an area that is given in pixels before enlarging; with grey around
-/// the picture where the frame goes beyond it, at most as much as the picture is wide.
+/// the picture where the frame goes beyond it, at most twice as much as the picture is wide.
 fn framed(picture: &Picture, area: [(isize, isize); 2], scale: usize) -> Picture {
     const COLOUR: [u8; 3] = [255, 40, 60];
     const GREY: [u8; 3] = [205, 208, 212];
@@ -237,7 +237,8 @@ fn framed(picture: &Picture, area: [(isize, isize); 2], scale: usize) -> Picture
     let (height, width) = (picture.height as isize, picture.width as isize);
     let [(top, bottom), (left, right)] = area.map(|(a, b)| (a * scale, (b + 1) * scale - 1));
     let beyond = [-top, -left, bottom + 1 - height, right + 1 - width];
-    let border = beyond.into_iter().fold(0, isize::max).min(width.max(height));
+    let border = beyond.into_iter().fold(0, isize::max).min(2 * width.max(height));
+    let border = if border > 0 { border + 2 * scale } else { 0 };
     let thick = 3 * (width + 2 * border) / width;
     let mut pixels =
         Vec::with_capacity(3 * ((width + 2 * border) * (height + 2 * border)) as usize);

@@ -47,8 +47,8 @@ pub(super) struct Op {
 pub(super) enum Mark {
     /// Nothing.
     None,
-    /// A shortcut around it.
-    Shortcut,
+    /// So many shortcuts, one behind the other.
+    Shortcuts(usize),
     /// So many branches.
     Lanes(usize),
 }
@@ -199,14 +199,12 @@ fn look(layer: &Layer) -> (Hue, Mark) {
             (Hue::Pool, Mark::None)
         }
         Layer::BatchNorm2d { .. } | Layer::LocalResponseNorm(_) => (Hue::Norm, Mark::None),
-        Layer::Residual { .. } => (Hue::Residual, Mark::Shortcut),
+        Layer::Residual { .. } => (Hue::Residual, Mark::Shortcuts(1)),
         Layer::Branches(layers) => (Hue::Branches, Mark::Lanes(layers.len())),
         Layer::Sequential(layers) => match layers.first() {
-            Some((_, Layer::Residual { .. })) => (Hue::Residual, Mark::Shortcut),
+            Some((_, Layer::Residual { .. })) => (Hue::Residual, Mark::Shortcuts(blocks(layers))),
             Some((_, first)) if layers.len() == 1 => look(first),
-            _ if layers.iter().any(|(_, layer)| matches!(layer, Layer::Branches(_))) => {
-                (Hue::Branches, Mark::None)
-            }
+            _ if lanes(layers) > 0 => (Hue::Branches, Mark::Lanes(lanes(layers))),
             _ if layers.iter().any(|(_, layer)| matches!(layer, Layer::Conv2d(_))) => {
                 (Hue::Conv, Mark::None)
             }
@@ -248,16 +246,28 @@ fn what(layer: &Layer, input: Shape) -> String {
         Layer::PaddedIdentity { stride, .. } => format!("pad{}", strided((*stride, *stride))),
         Layer::Branches(layers) => format!("{} branches", layers.len()),
         Layer::Residual { body, .. } => kernels(body),
-        Layer::Sequential(layers) => {
-            let blocks = layers.iter().filter(|(_, l)| matches!(l, Layer::Residual { .. })).count();
-            match blocks {
-                0 => format!("{} layers", layers.len()),
-                1 => "1 block".to_owned(),
-                n => format!("{n} blocks"),
-            }
-        }
+        Layer::Sequential(layers) => match (blocks(layers), lanes(layers)) {
+            (0, 0) => format!("{} layers", layers.len()),
+            (0, n) => format!("{n} branches"),
+            (1, _) => "1 block".to_owned(),
+            (n, _) => format!("{n} blocks"),
+        },
         other => other.kind().to_lowercase(),
     }
+}
+
+/// How many residual blocks there are among layers.
+fn blocks(layers: &[(String, Layer)]) -> usize {
+    layers.iter().filter(|(_, layer)| matches!(layer, Layer::Residual { .. })).count()
+}
+
+/// How many branches the first branching among layers has.
+pub(super) fn lanes(layers: &[(String, Layer)]) -> usize {
+    let lanes = |(_, layer): &(String, Layer)| match layer {
+        Layer::Branches(lanes) => Some(lanes.len()),
+        _ => None,
+    };
+    layers.iter().find_map(lanes).unwrap_or(0)
 }
 
 /// The kernels of a residual block's body, as in `1×1 3×3 1×1`.

@@ -87,7 +87,17 @@ impl Cuboid {
         let (t, b) = (self.thickness, self.back());
         match mark {
             Mark::None => Vec::new(),
-            Mark::Shortcut => {
+            Mark::Shortcuts(n) if n > 1 => {
+                let low = -self.half_height() - 2.0;
+                let n = n.min(6);
+                let from = |i: usize| b / 2.0 + self.thickness.max(b) * i as f64 / n as f64;
+                let arc = |i: usize| {
+                    let (left, right) = (from(i), from(i + 1));
+                    Item::line([[left, low], [left, low - 6.0], [right, low - 6.0], [right, low]])
+                };
+                (0..n).map(arc).collect()
+            }
+            Mark::Shortcuts(_) => {
                 let top = -self.half_height() - 8.0;
                 let (from, to) = (-5.0, self.width() + 5.0);
                 let points = [[from, 0.0], [from, top], [to, top], [to, -1.0]];

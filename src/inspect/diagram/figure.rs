@@ -253,7 +253,14 @@ fn collect<'a>(
     let under = |block: &String| {
         !block.is_empty() && (path == block || path.starts_with(&format!("{block}.")))
     };
-    let shown_inside = matches!(layer, Layer::Residual { .. } | Layer::Branches(_));
+    let shown_inside = match layer {
+        Layer::Residual { .. } | Layer::Branches(_) => true,
+        // A module with layers before its branches, as SqueezeNet's.
+        Layer::Sequential(layers) => {
+            block::lanes(layers) > 0 && hidden.iter().any(|block| block == path)
+        }
+        _ => false,
+    };
     if shown_inside && hidden.iter().any(under) {
         let kind = kind(layer);
         match found.iter_mut().find(|inside| inside.kind == kind) {
@@ -296,7 +303,7 @@ fn draw_inside(inside: &Inside) -> Result<Laid> {
     let at = Place { path, name: "", input: *input, depth: usize::MAX };
     // Branches stand one above the other: smaller, and without their names.
     let (side, names) =
-        if matches!(layer, Layer::Branches(_)) { (30.0, false) } else { (44.0, true) };
+        if matches!(layer, Layer::Residual { .. }) { (44.0, true) } else { (30.0, false) };
     let style = Style { scale: Scale { largest: largest(*input), side }, links: false, names };
     let mut laid = style.node(&block::node(layer, at)?);
     let others = match more {

@@ -67,7 +67,8 @@ impl Style {
             let ink = if i == 0 { Ink::Text } else { Ink::Faint };
             Item::label([width / 2.0, under + LINE * (i + 1) as f64], line, SMALL, ink)
         }));
-        let arc = if op.mark == Mark::Shortcut { cuboid.arc_height() } else { 0.0 };
+        let shortcuts = matches!(op.mark, Mark::Shortcuts(_));
+        let arc = if shortcuts { cuboid.arc_height() } else { 0.0 };
         let target = (self.links && op.closed).then(|| anchor(&op.path));
         Laid {
             width,

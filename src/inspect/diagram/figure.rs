@@ -155,12 +155,12 @@ fn line_of(parts: Vec<Part>, comes: bool, goes: bool) -> Laid {
     if comes {
         laid.items.insert(0, Item::arrow([[0.0, 0.0], [left + laid.enter, 0.0]]));
     }
+    laid.width += left;
     if goes {
         let from = left + laid.leave;
-        let to = (left + laid.width).max(from) + 20.0;
-        laid.items.insert(0, Item::arrow([[from, 0.0], [to, 0.0]]));
+        laid.width = laid.width.max(from) + 20.0;
+        laid.items.insert(0, Item::arrow([[from, 0.0], [laid.width, 0.0]]));
     }
-    laid.width += left;
     let named: Vec<_> = groups.into_iter().filter(|(name, ..)| !name.is_empty()).collect();
     if !named.is_empty() {
         let y = -laid.up - 9.0;

@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::args::StemName;
+use super::inspect::scale;
 use super::print_line;
 use super::summary::{parse_input, tree};
 use crate::inspect::diagram as figure;
@@ -27,6 +28,9 @@ pub struct DiagramArgs {
     /// allows]
     #[arg(long, value_name = "N")]
     depth: Option<usize>,
+    /// Pixels of a PNG for one of the figure's, which is about 1000 wide
+    #[arg(long, value_name = "FACTOR", default_value_t = 2.0, value_parser = scale)]
+    scale: f64,
     /// Channels, height and width of the input, as in 3x224x224 [default: the paper's]
     #[arg(long, value_parser = parse_input)]
     input: Option<(usize, usize, usize)>,
@@ -44,7 +48,8 @@ pub fn diagram(args: DiagramArgs) -> anyhow::Result<()> {
     match ending {
         "html" => figure::page(&args.model, &layers, input, args.depth)?.write(&args.out)?,
         "svg" | "png" => {
-            figure::diagram(&args.model, &layers, input, args.depth)?.write(&args.out)?;
+            figure::diagram(&args.model, &layers, input, args.depth)?
+                .write(&args.out, args.scale)?;
         }
         _ => bail!("-o {}: a diagram is written as .svg, .png or .html", args.out.display()),
     }

@@ -159,7 +159,8 @@ impl All {
             all.extend(inspect::show_maps(&viewer, subject, &[], 10)?);
             Ok(all)
         })?);
-        let out = Out { out: Some(self.out.out.unwrap_or_else(|| "inspect.html".into())) };
+        let file = self.out.out.unwrap_or_else(|| "inspect.html".into());
+        let out = Out { out: Some(file), ..self.out };
         out.write("inspect", &sheet(&viewer, "Inside", sections))
     }
 }

@@ -66,6 +66,9 @@ struct Out {
     /// The file: .png, .svg or .html [default: the command's name, .png]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Pixels of a PNG for one of the sheet's, which is about 1000 wide
+    #[arg(long, value_name = "FACTOR", default_value_t = 2.0, value_parser = scale)]
+    scale: f64,
 }
 
 #[derive(Args)]
@@ -197,6 +200,14 @@ pub fn inspect(args: InspectArgs) -> anyhow::Result<()> {
     }
 }
 
+/// From 0.1 to 10.
+pub(super) fn scale(text: &str) -> anyhow::Result<f64> {
+    match text.parse() {
+        Ok(scale) if (0.1..=10.0).contains(&scale) => Ok(scale),
+        _ => bail!("a scale is a number from 0.1 to 10"),
+    }
+}
+
 /// `3,4`
 fn unit(text: &str) -> anyhow::Result<Pair> {
     let numbers: Option<(usize, usize)> =
@@ -222,7 +233,7 @@ impl Out {
         let path = self.out.clone().unwrap_or_else(|| format!("{command}.png").into());
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("html") => sheet.page().write(&path)?,
-            Some("png" | "svg") => sheet.drawing().write(&path)?,
+            Some("png" | "svg") => sheet.drawing().write(&path, self.scale)?,
             _ => bail!("-o {}: it is written as .png, .svg or .html", path.display()),
         }
         print_line(&format!("wrote {}", path.display()))

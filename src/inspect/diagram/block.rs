@@ -142,7 +142,7 @@ pub(super) fn row(layers: &[(String, Layer)], at: Place) -> Result<Row> {
 fn absorbed(layer: &Layer, before: Option<&Node>) -> bool {
     match layer {
         Layer::Dropout(_) | Layer::Flatten => true,
-        _ => goes_with_another(layer) && matches!(before, Some(Node::Op(_))),
+        _ => goes_with_another(layer) && before.is_some(),
     }
 }
 
@@ -262,12 +262,17 @@ fn blocks(layers: &[(String, Layer)]) -> usize {
 }
 
 /// How many branches the first branching among layers has.
-pub(super) fn lanes(layers: &[(String, Layer)]) -> usize {
+fn lanes(layers: &[(String, Layer)]) -> usize {
     let lanes = |(_, layer): &(String, Layer)| match layer {
         Layer::Branches(lanes) => Some(lanes.len()),
         _ => None,
     };
     layers.iter().find_map(lanes).unwrap_or(0)
+}
+
+/// Whether it is a few layers in turn with branches among them, as SqueezeNet's modules are.
+pub(super) fn is_module(layer: &Layer) -> bool {
+    matches!(layer, Layer::Sequential(layers) if layers.len() <= 6 && lanes(layers) > 0)
 }
 
 /// The kernels of a residual block's body, as in `1×1 3×3 1×1`.

@@ -107,9 +107,9 @@ impl Cuboid {
                 let (top, bottom) = (-self.height / 2.0 + b / 2.0, self.height / 2.0 + b / 2.0);
                 let cut = |i: usize| {
                     let y = top + (bottom - top) * i as f64 / n as f64;
-                    Item::line([[0.0, y], [t, y], [t + b, y - b]])
+                    [Item::line([[0.0, y], [t, y]]), Item::line([[t, y], [t + b, y - b]])]
                 };
-                (1..n).map(cut).collect()
+                (1..n).flat_map(cut).collect()
             }
         }
     }

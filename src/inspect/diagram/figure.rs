@@ -48,9 +48,9 @@ pub(super) fn figure(name: &str, layers: &Layer, input: Shape, row: &Row) -> Res
 }
 
 /// One row of parts, for a page that shows level by level.
-pub(super) fn strip(title: &str, row: &Row, input: Shape) -> Drawing {
-    let style =
-        Style { scale: Scale { largest: largest(input), side: 84.0 }, links: true, names: true };
+/// `side` is what its input's side is drawn as.
+pub(super) fn strip(title: &str, row: &Row, input: Shape, side: f64) -> Drawing {
+    let style = Style { scale: Scale { largest: largest(input), side }, links: true, names: true };
     let mut items = Vec::new();
     let (mut bottom, mut width) = (MARGIN, 0f64);
     for line in lines(parts(&style, row, input), PAGE - 2.0 * MARGIN) {
@@ -255,11 +255,7 @@ fn collect<'a>(
     };
     let shown_inside = match layer {
         Layer::Residual { .. } | Layer::Branches(_) => true,
-        // A module with layers before its branches, as SqueezeNet's.
-        Layer::Sequential(layers) => {
-            block::lanes(layers) > 0 && hidden.iter().any(|block| block == path)
-        }
-        _ => false,
+        _ => block::is_module(layer) && hidden.iter().any(|block| block == path),
     };
     if shown_inside && hidden.iter().any(under) {
         let kind = kind(layer);

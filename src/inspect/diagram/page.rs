@@ -22,15 +22,21 @@ pub fn page(name: &str, layers: &Layer, input: Shape, depth: Option<usize>) -> R
     Ok(page)
 }
 
-/// A container's parts, then the inside of each part that has one.
+/// A container's parts, then the inside of each part that has one. Of a residual block, of branches
+/// and of side exits all is shown at once.
 fn level(page: &mut Page, layer: &Layer, path: &str, input: Shape, open: usize) -> Result<()> {
-    let at = Place { path, name: "", input, depth: 0 };
-    let row = match block::node(layer, at)? {
+    let (layer, whole) = match layer {
+        Layer::AuxHead { head, .. } => (&**head, true),
+        Layer::Residual { .. } | Layer::Branches(_) => (layer, true),
+        _ => (layer, block::is_module(layer)),
+    };
+    let depth = if whole { usize::MAX } else { 0 };
+    let row = match block::node(layer, Place { path, name: "", input, depth })? {
         block::Node::Row(row) => row,
         other => Row { name: String::new(), items: vec![other] },
     };
-    page.drawing(&figure::strip(path, &row, input));
-    inner(page, layer, path, input, open)
+    page.drawing(&figure::strip(path, &row, input, if whole { 44.0 } else { 84.0 }));
+    if whole { Ok(()) } else { inner(page, layer, path, input, open) }
 }
 
 fn inner(page: &mut Page, layer: &Layer, path: &str, input: Shape, open: usize) -> Result<()> {

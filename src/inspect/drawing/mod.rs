@@ -191,14 +191,14 @@ impl Drawing {
         png(&raster::picture(self, scale)?)
     }
 
-    /// Writes `.svg` or `.png`, as the path says.
+    /// Writes `.svg` or `.png`, as the path says; a PNG with `scale` pixels for one of the drawing's.
     ///
     /// # Errors
     /// Another ending, or a file that cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&self, path: &Path, scale: f64) -> Result<()> {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("svg") => files::write_bytes(path, self.svg().as_bytes()),
-            Some("png") => files::write_bytes(path, &self.png(2.0)?),
+            Some("png") => files::write_bytes(path, &self.png(scale)?),
             _ => Err(Error::file(path, "a drawing can be written as .svg or .png")),
         }
     }

@@ -68,7 +68,7 @@ fn every_kind_of_look_leaves_its_picture() -> Result<()> {
         ("filters", vec![], vec![]),
         ("maps", vec![cat], vec!["--layers", "conv1,pool2", "--most", "3"]),
         ("gradcam", vec![cat, dog], vec!["--class", "dog,0"]),
-        ("occlusion", vec![dog], vec!["--patch", "12", "--stride", "10"]),
+        ("occlusion", vec![dog], vec!["--patch", "12", "--stride", "10", "--scale", "1"]),
         ("receptive-field", vec![cat], vec!["--unit", "1,2", "--layers", "conv2"]),
         ("mistakes", vec![], vec!["--dataset", "folder", "--data-dir", "drawn", "--limit", "4"]),
     ] {
@@ -78,6 +78,8 @@ fn every_kind_of_look_leaves_its_picture() -> Result<()> {
         let picture = file(&format!("{what}.png"))?;
         assert!(picture.width > 300 && picture.height > 100, "{what}");
     }
+    printed(&["inspect", "kernels", dog, "-o", "k.jpg", "--scale", "0.5"], here.path());
+    assert!((300..600).contains(&file("k.jpg")?.width));
     printed(&["inspect", "kernels", dog, "-o", "k.svg"], here.path());
     let svg = std::fs::read_to_string(here.path().join("k.svg")).unwrap();
     assert_eq!(svg.matches("<image").count(), 7);
@@ -102,7 +104,7 @@ fn what_cannot_be_looked_at_is_said_in_one_line() -> Result<()> {
         (vec!["gradcam", cat, "--layer", "conv9"], "no layer conv9"),
         (vec!["gradcam", cat, "--layer", "fc1"], "layer fc1 has no maps"),
         (vec!["gradcam", "nowhere.png"], "nowhere.png"),
-        (vec!["gradcam", cat, "-o", "x.jpg"], "x.jpg: it is written as .png, .svg or .html"),
+        (vec!["gradcam", cat, "-o", "x.gif"], "x.gif: it is written as .png, .svg, .jpg or .html"),
         (vec!["maps", cat, "--layers", "conv1,nose"], "no layer nose"),
         (vec!["occlusion", cat, "--patch", "33"], "a patch of 33x33"),
         (vec!["occlusion", cat, "--stride", "0"], "it must move"),

@@ -63,10 +63,10 @@ struct Images {
 
 #[derive(Args)]
 struct Out {
-    /// The file: .png, .svg or .html [default: the command's name, .png]
+    /// The file: .png, .svg, .jpg or .html [default: the command's name, .png]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Pixels of a PNG for one of the sheet's, which is about 1000 wide
+    /// Pixels of a PNG or JPEG for one of the sheet's, which is about 1000 wide
     #[arg(long, value_name = "FACTOR", default_value_t = 2.0, value_parser = scale)]
     scale: f64,
 }
@@ -233,8 +233,8 @@ impl Out {
         let path = self.out.clone().unwrap_or_else(|| format!("{command}.png").into());
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("html") => sheet.page().write(&path)?,
-            Some("png" | "svg") => sheet.drawing().write(&path, self.scale)?,
-            _ => bail!("-o {}: it is written as .png, .svg or .html", path.display()),
+            Some("png" | "svg" | "jpg") => sheet.drawing().write(&path, self.scale)?,
+            _ => bail!("-o {}: it is written as .png, .svg, .jpg or .html", path.display()),
         }
         print_line(&format!("wrote {}", path.display()))
     }

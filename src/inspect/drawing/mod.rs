@@ -191,7 +191,8 @@ impl Drawing {
         png(&raster::picture(self, scale)?)
     }
 
-    /// Writes `.svg` or `.png`, as the path says; a PNG with `scale` pixels for one of the drawing's.
+    /// Writes `.svg`, `.png` or `.jpg`, as the path says; the last two with `scale` pixels for one of
+    /// the drawing's.
     ///
     /// # Errors
     /// Another ending, or a file that cannot be written.
@@ -199,7 +200,8 @@ impl Drawing {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("svg") => files::write_bytes(path, self.svg().as_bytes()),
             Some("png") => files::write_bytes(path, &self.png(scale)?),
-            _ => Err(Error::file(path, "a drawing can be written as .svg or .png")),
+            Some("jpg") => files::write_bytes(path, &jpeg(&raster::picture(self, scale)?)?),
+            _ => Err(Error::file(path, "a drawing can be written as .svg, .png or .jpg")),
         }
     }
 }
@@ -218,5 +220,18 @@ pub fn png(picture: &Picture) -> Result<Vec<u8>> {
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive)
         .write_image(&picture.pixels, width, height, colour)
         .map_err(|error| Error::Setting(format!("a picture cannot be written as PNG: {error}")))?;
+    Ok(bytes)
+}
+
+/// A picture as a JPEG file.
+fn jpeg(picture: &Picture) -> Result<Vec<u8>> {
+    use image::ExtendedColorType;
+    let mut bytes = Vec::new();
+    let colour =
+        if picture.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 88)
+        .encode(&picture.pixels, width, height, colour)
+        .map_err(|error| Error::Setting(format!("a picture cannot be written as JPEG: {error}")))?;
     Ok(bytes)
 }

@@ -1,9 +1,13 @@
 //! What reads a network without training it.
 //!
-//! With weights and a picture: [`filters`], [`feature_maps`], [`gradcam`], [`occlusion`],
-//! [`receptive_field`], [`most_wrong`]; and [`HAND_MADE`] filters through the same convolution.
+//! From the tree alone: [`Summary`] (shapes, parameters, memory, receptive fields), [`Chain`] (receptive
+//! fields of layers of one's own), [`diagram()`] (the figure of a textbook). With weights and a picture:
+//! [`filters`], [`feature_maps`], [`gradcam`], [`occlusion`], [`receptive_field`], [`most_wrong`]; and
+//! [`HAND_MADE`] filters through the same convolution.
 //!
-//! All of them give numbers; [`Heat::over`] makes pictures of them.
+//! All of them give numbers. [`Heat::over`] makes a picture of a map; the `show_` functions make
+//! [`Section`]s of what was found, a [`Sheet`] or a [`Page`] holds them, and a [`Drawing`] is written as
+//! SVG, PNG or JPEG.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -32,6 +36,7 @@ mod page;
 mod seen;
 mod sheet;
 mod show;
+mod show_fields;
 mod summary;
 mod viewer;
 
@@ -48,9 +53,9 @@ pub use page::Page;
 pub use seen::{Seen, receptive_field};
 pub use sheet::{Panel, Section, Sheet};
 pub use show::{
-    main_layers, show_filters, show_gradcam, show_kernels, show_maps, show_mistakes,
-    show_occlusion, show_receptive_fields,
+    main_layers, show_filters, show_gradcam, show_kernels, show_maps, show_mistakes, show_occlusion,
 };
+pub use show_fields::show_receptive_fields;
 pub use summary::{BYTES, FieldSize, Memory, Row, Summary};
 pub use viewer::{Subject, Viewer};
 

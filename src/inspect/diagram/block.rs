@@ -2,6 +2,7 @@
 //! too deep is one block.
 
 use super::super::drawing::Hue;
+use super::caption::{look, what};
 use crate::Result;
 use crate::nn::{Layer, Shape};
 
@@ -188,103 +189,6 @@ fn op(shown: &Layer, layer: &Layer, at: Place) -> Result<Op> {
     let (hue, mark) = look(shown);
     let (path, closed) = (at.path.to_owned(), is_closed(layer));
     Ok(Op { path, lines, hue, output, mark, closed, title })
-}
-
-/// Colour and mark of a block.
-fn look(layer: &Layer) -> (Hue, Mark) {
-    match layer {
-        Layer::Conv2d(_) => (Hue::Conv, Mark::None),
-        Layer::Linear { .. } => (Hue::Dense, Mark::None),
-        Layer::MaxPool2d(_) | Layer::AvgPool2d(_) | Layer::AdaptiveAvgPool2d(_) => {
-            (Hue::Pool, Mark::None)
-        }
-        Layer::BatchNorm2d { .. } | Layer::LocalResponseNorm(_) => (Hue::Norm, Mark::None),
-        Layer::Residual { .. } => (Hue::Residual, Mark::Shortcuts(1)),
-        Layer::Branches(layers) => (Hue::Branches, Mark::Lanes(layers.len())),
-        Layer::Sequential(layers) => match layers.first() {
-            Some((_, Layer::Residual { .. })) => (Hue::Residual, Mark::Shortcuts(blocks(layers))),
-            Some((_, first)) if layers.len() == 1 => look(first),
-            _ if lanes(layers) > 0 => (Hue::Branches, Mark::Lanes(lanes(layers))),
-            _ if layers.iter().any(|(_, layer)| matches!(layer, Layer::Conv2d(_))) => {
-                (Hue::Conv, Mark::None)
-            }
-            _ if layers.iter().any(|(_, layer)| matches!(layer, Layer::Linear { .. })) => {
-                (Hue::Dense, Mark::None)
-            }
-            _ => (Hue::Plain, Mark::None),
-        },
-        _ => (Hue::Plain, Mark::None),
-    }
-}
-
-/// What a block does, in a few letters.
-fn what(layer: &Layer, input: Shape) -> String {
-    let strided = |stride: (usize, usize)| match stride {
-        (1, 1) => String::new(),
-        (down, across) if down == across => format!(" /{down}"),
-        (down, across) => format!(" /{down}×{across}"),
-    };
-    match layer {
-        Layer::Conv2d(conv) => {
-            let (h, w) = conv.kernel;
-            format!("{h}×{w} conv{}", strided(conv.params.stride))
-        }
-        Layer::MaxPool2d(p) => {
-            format!("{}×{} max{}", p.kernel.0, p.kernel.1, strided(p.stride))
-        }
-        Layer::AvgPool2d(p) => {
-            format!("{}×{} avg{}", p.kernel.0, p.kernel.1, strided(p.stride))
-        }
-        Layer::AdaptiveAvgPool2d((h, w)) => match input {
-            Shape::Map(_, ih, iw) if (ih, iw) == (*h, *w) => "avg, as it is".to_owned(),
-            _ if (*h, *w) == (1, 1) => "global avg".to_owned(),
-            _ => format!("avg to {h}×{w}"),
-        },
-        Layer::Linear { .. } => "linear".to_owned(),
-        Layer::LocalResponseNorm(_) => "LRN".to_owned(),
-        Layer::BatchNorm2d { .. } => "batch norm".to_owned(),
-        Layer::PaddedIdentity { stride, .. } => format!("pad{}", strided((*stride, *stride))),
-        Layer::Branches(layers) => format!("{} branches", layers.len()),
-        Layer::Residual { body, .. } => kernels(body),
-        Layer::Sequential(layers) => match (blocks(layers), lanes(layers)) {
-            (0, 0) => format!("{} layers", layers.len()),
-            (0, n) => format!("{n} branches"),
-            (1, _) => "1 block".to_owned(),
-            (n, _) => format!("{n} blocks"),
-        },
-        other => other.kind().to_lowercase(),
-    }
-}
-
-/// How many residual blocks there are among layers.
-fn blocks(layers: &[(String, Layer)]) -> usize {
-    layers.iter().filter(|(_, layer)| matches!(layer, Layer::Residual { .. })).count()
-}
-
-/// How many branches the first branching among layers has.
-fn lanes(layers: &[(String, Layer)]) -> usize {
-    let lanes = |(_, layer): &(String, Layer)| match layer {
-        Layer::Branches(lanes) => Some(lanes.len()),
-        _ => None,
-    };
-    layers.iter().find_map(lanes).unwrap_or(0)
-}
-
-/// Whether it is a few layers in turn with branches among them, as SqueezeNet's modules are.
-pub(super) fn is_module(layer: &Layer) -> bool {
-    matches!(layer, Layer::Sequential(layers) if layers.len() <= 6 && lanes(layers) > 0)
-}
-
-/// The kernels of a residual block's body, as in `1×1 3×3 1×1`.
-fn kernels(body: &Layer) -> String {
-    let mut found = Vec::new();
-    body.walk("", &mut |_, layer| {
-        if let Layer::Conv2d(conv) = layer {
-            found.push(format!("{}×{}", conv.kernel.0, conv.kernel.1));
-        }
-    });
-    found.truncate(3);
-    found.join(" ")
 }
 
 /// `64×112×112`

@@ -1,11 +1,13 @@
 //! An architecture as textbooks draw it: solids that shrink and thicken, branches, shortcuts.
 //!
-//! The tree becomes parts ([`block`]), those get their places ([`layout`]), and a [`Drawing`] or a
+//! The tree becomes parts (`block`), those get their places (`layout`, `figure`), and a [`Drawing`] or a
 //! [`Page`](super::Page) comes out.
 
 mod block;
+mod caption;
 mod cuboid;
 mod figure;
+mod insides;
 mod layout;
 mod page;
 

@@ -2,6 +2,7 @@
 
 use super::super::page::Page;
 use super::block::{self, Place, Row, shape};
+use super::caption;
 use super::figure;
 use super::layout::anchor;
 use crate::Result;
@@ -28,7 +29,7 @@ fn level(page: &mut Page, layer: &Layer, path: &str, input: Shape, open: usize) 
     let (layer, whole) = match layer {
         Layer::AuxHead { head, .. } => (&**head, true),
         Layer::Residual { .. } | Layer::Branches(_) => (layer, true),
-        _ => (layer, block::is_module(layer)),
+        _ => (layer, caption::is_module(layer)),
     };
     let depth = if whole { usize::MAX } else { 0 };
     let row = match block::node(layer, Place { path, name: "", input, depth })? {

@@ -1,27 +1,25 @@
-//! Files that are whole or not there: written aside, flushed to disk, then renamed.
+//! Files that are whole or not there: written aside, flushed to disk, then renamed, and the rename
+//! flushed too.
 
+mod fault;
+
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
+use fault::Faulty;
+
+/// The ending of a file that is being written.
+const PART: &str = "part";
 
 /// Writes `path` through `fill`; a reader sees the old file or the whole new one, never a part.
 ///
 /// # Errors
 /// Names the file that could not be written; the old one is then untouched.
-pub fn write_whole(
-    path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> Result<()> {
-    let aside = aside(path);
-    let written = write_and_flush(&aside, fill).and_then(|()| fs::rename(&aside, path));
-    if let Err(error) = written {
-        let _ = fs::remove_file(&aside); // may be what could not be made
-        return Err(Error::file(path, format!("cannot be written: {error}")));
-    }
-    sync_folder(path);
-    Ok(())
+pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    write_then(path, fill, |aside| rename(aside, path))
 }
 
 /// [`write_whole`] for bytes in memory.
@@ -32,29 +30,112 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write_whole(path, |file| file.write_all(bytes))
 }
 
+/// [`write_bytes`] that keeps the file that was there as `before`. At any moment one of the two
+/// names, at least, is that of a whole file.
+///
+/// # Errors
+/// Names the file that could not be written.
+pub fn write_keeping(path: &Path, before: &Path, bytes: &[u8]) -> Result<()> {
+    write_then(
+        path,
+        |file| file.write_all(bytes),
+        |aside| {
+            if path.exists() {
+                rename(path, before)?;
+            }
+            rename(aside, path)
+        },
+    )
+}
+
+fn write_then(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    put: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<()> {
+    let aside = aside(path);
+    let written = write_and_flush(&aside, fill).and_then(|()| put(&aside));
+    if let Err(error) = written.and_then(|()| sync_folder(path)) {
+        let _ = fs::remove_file(&aside); // may be what could not be made
+        return Err(Error::file(path, format!("cannot be written: {}", cause(path, &error))));
+    }
+    Ok(())
+}
+
+/// Why a file could not be written: a folder that is gone is named as such.
+fn cause(path: &Path, error: &io::Error) -> String {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            format!("its folder {} is not there any more", folder.display())
+        }
+        _ => error.to_string(),
+    }
+}
+
 fn write_and_flush(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> std::io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    fault::point("create", path)?;
+    let mut file = BufWriter::new(Faulty { file: File::create(path)?, path });
     fill(&mut file)?;
     file.flush()?;
-    file.get_ref().sync_all()
+    fault::point("flush", path)?;
+    file.get_ref().file.sync_all()
+}
+
+/// Renames a file; not lasting before [`sync_folder`].
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fault::point("rename", to)?;
+    fs::rename(from, to)
 }
 
 /// `NAME.PID.part` beside `path`.
 fn aside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
+    name.push(format!(".{}.{PART}", std::process::id()));
     path.with_file_name(name)
 }
 
-/// Makes the rename itself last, where the platform can: a folder is flushed like a file on Unix.
-pub(crate) fn sync_folder(path: &Path) {
-    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        // Not every file system allows it; the file's own contents are safe already.
-        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+/// Deletes what writers that were killed have left in a folder, and gives its number. Nobody may be
+/// writing there.
+///
+/// # Errors
+/// Names the file that cannot be deleted.
+pub(crate) fn remove_parts(folder: &Path) -> Result<usize> {
+    let complain = |error| Error::file(folder, error);
+    let mut count = 0;
+    for entry in fs::read_dir(folder).map_err(complain)? {
+        let path = entry.map_err(complain)?.path();
+        if is_part(&path) && path.is_file() {
+            fs::remove_file(&path).map_err(|error| Error::file(&path, error))?;
+            count += 1;
+        }
     }
+    Ok(count)
+}
+
+/// Whether a name is one that [`aside`] gives.
+fn is_part(path: &Path) -> bool {
+    let pid = path.file_stem().and_then(|stem| Path::new(stem).extension()?.to_str());
+    let numeric = pid.is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()));
+    numeric && path.extension() == Some(OsStr::new(PART))
+}
+
+/// Makes a rename itself last, where the platform can: a folder is flushed like a file on Unix.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    fault::point("flush folder", folder)?;
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Not every system opens folders, not every file system flushes them.
+        Err(error) if cannot_flush_folders(error.kind()) => Ok(()),
+        done => done,
+    }
+}
+
+fn cannot_flush_folders(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unsupported | ErrorKind::InvalidInput | ErrorKind::PermissionDenied)
 }
 
 #[cfg(test)]
@@ -68,11 +149,32 @@ mod tests {
         write_bytes(&path, b"old").unwrap();
         let failing = |file: &mut dyn Write| {
             file.write_all(b"ne")?;
-            Err(std::io::Error::other("disk full"))
+            Err(io::Error::other("disk full"))
         };
         let error = write_whole(&path, failing).unwrap_err().to_string();
         assert!(error.contains("a.txt") && error.contains("disk full"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_file_before_is_kept_and_parts_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, before] = ["a", "b"].map(|name| folder.path().join(name));
+        for text in ["1", "2", "3"] {
+            write_keeping(&path, &before, text.as_bytes()).unwrap();
+        }
+        assert_eq!([&path, &before].map(|path| fs::read(path).unwrap()), [b"3", b"2"]);
+        fs::write(aside(&path), "half").unwrap();
+        assert_eq!(remove_parts(folder.path()).unwrap(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gone/a.txt");
+        let error = write_bytes(&path, b"").unwrap_err().to_string();
+        assert!(error.contains("gone is not there any more"), "{error}");
     }
 }

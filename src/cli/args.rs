@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use crate::models::Stem;
+use crate::train::OnNan;
 
 /// Train one of the classic networks, or measure it.
 ///
@@ -138,6 +139,14 @@ pub struct RunArgs {
     #[arg(long)]
     pub cache_features: bool,
 
+    /// Save the resume state within an epoch too, when the last one is so old [default: 10]
+    #[arg(long, value_name = "MINUTES")]
+    pub save_every: Option<f64>,
+
+    /// What to do about a step whose loss or gradients are not finite [default: stop]
+    #[arg(long, value_enum)]
+    pub on_nan: Option<OnNanName>,
+
     /// Only measure: no training
     #[arg(long)]
     pub eval: bool,
@@ -149,6 +158,10 @@ pub struct RunArgs {
     /// Go on with the run in this folder, to the same bits as if it had never stopped
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
+
+    /// With --resume: go on although the pictures have changed since the run was begun
+    #[arg(long, requires = "resume")]
+    pub allow_changed_data: bool,
 
     /// Print the result as JSON at the end
     #[arg(long)]
@@ -162,6 +175,24 @@ pub enum BadFiles {
     Skip,
     /// Stop
     Fail,
+}
+
+/// `--on-nan`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnNanName {
+    /// Name the first layer whose output is not finite, and stop
+    Stop,
+    /// Leave everything as it was before the step, count it, go on
+    Skip,
+}
+
+impl From<OnNanName> for OnNan {
+    fn from(name: OnNanName) -> OnNan {
+        match name {
+            OnNanName::Stop => OnNan::Stop,
+            OnNanName::Skip => OnNan::Skip,
+        }
+    }
 }
 
 /// `--stem`

@@ -157,6 +157,8 @@ fn apply(args: &RunArgs, config: &mut TrainConfig) -> Result<()> {
     finetune.cache_features = args.cache_features;
     finetune.unfreeze_every = args.unfreeze_every;
     set(&mut finetune.lr_decay, args.lr_decay);
+    set(&mut config.save_minutes, args.save_every);
+    config.on_nan = args.on_nan.map_or(config.on_nan, Into::into);
     config.seed = args.seed;
     config.workers = args.workers;
     Ok(())

@@ -1,6 +1,7 @@
 //! `convzoo train MODEL`, and every example.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
@@ -12,7 +13,8 @@ use super::session::Session;
 use super::{print_json, thousands};
 use crate::data::{DataKind, Loader};
 use crate::train::{
-    CachedFeatures, Evaluation, Job, Outcome, RunFolder, Summary, Trainable, Trainer, evaluate,
+    CachedFeatures, Evaluation, Job, Outcome, RunFolder, RunLock, Summary, Trainable, Trainer,
+    evaluate,
 };
 use crate::weights;
 
@@ -134,7 +136,7 @@ pub fn train_session(
     voice: Voice,
 ) -> anyhow::Result<Option<Summary>> {
     let (train, val) = (session.train_loader()?, session.val_loader()?);
-    let (folder, outcome) = if session.config.train.finetune.cache_features {
+    let Ran { folder, lock: _lock, outcome } = if session.config.train.finetune.cache_features {
         let network = CachedFeatures::new(&session.model.network)?;
         train_network(&network, session, [&train, &val], args, voice)?
     } else {
@@ -145,7 +147,11 @@ pub fn train_session(
     if skipped > 0 {
         voice.say(&format!("left out {skipped} pictures that could not be read"));
     }
-    match outcome.with_context(|| format!("{path} keeps its last whole state"))? {
+    let whole = |error: crate::Error| match folder.path().is_dir() {
+        true => anyhow::Error::new(error).context(format!("{path} keeps its last whole state")),
+        false => error.into(),
+    };
+    match outcome.map_err(whole)? {
         Outcome::Finished(summary) => {
             let summary = test(session, &folder, *summary)?;
             conclude(session, &summary, &path, voice);
@@ -160,17 +166,25 @@ pub fn train_session(
     }
 }
 
-/// Starts a run or goes on with one; where it is, and how it ended.
+/// Where a run is, and how it ended; the lock is held as long as there is something to write.
+struct Ran {
+    folder: RunFolder,
+    lock: Arc<RunLock>,
+    outcome: crate::Result<Outcome>,
+}
+
+/// Starts a run or goes on with one.
 fn train_network<N: Trainable>(
     network: &N,
     session: &Session,
     [train, val]: [&Loader; 2],
     args: &RunArgs,
     voice: Voice,
-) -> anyhow::Result<(RunFolder, crate::Result<Outcome>)> {
+) -> anyhow::Result<Ran> {
     let Session { device, config, .. } = session;
     let job = Job { network, train, val, device, config, stop: &STOP };
     let trainer = match &args.resume {
+        Some(run) if args.allow_changed_data => Trainer::resume_with_changed_data(job, run)?,
         Some(run) => Trainer::resume(job, run)?,
         None => {
             let default = || RunFolder::default_path(&config.model.name, &config.data.name);
@@ -178,9 +192,9 @@ fn train_network<N: Trainable>(
         }
     };
     stop_on_ctrl_c()?;
-    let folder = trainer.folder().clone();
+    let (folder, lock) = (trainer.folder().clone(), trainer.lock());
     voice.say(&format!("run       {}\n", folder.path().display()));
-    Ok((folder, trainer.run(&mut View::new(voice))))
+    Ok(Ran { folder, lock, outcome: trainer.run(&mut View::new(voice)) })
 }
 
 /// The best weights on the test pictures, where there are any.
@@ -210,9 +224,14 @@ fn conclude(session: &Session, summary: &Summary, path: &str, voice: Voice) {
         let count = thousands(source.len() as u64);
         voice.say(&format!("test accuracy {} ({count} {of})", percent(top1)));
     }
+    if summary.skipped_steps > 0 {
+        voice.say(&format!("skipped {} steps that were not finite", summary.skipped_steps));
+    }
     voice.say(&format!(
-        "{:.1} images/s, {} s in all; weights and metrics in {path}",
+        "{:.1} images/s ({} of the time waiting for pictures), {} s in all; weights and metrics in \
+         {path}",
         summary.train_images_per_s,
+        percent(summary.data_wait),
         summary.seconds.round()
     ));
 }

@@ -41,6 +41,8 @@ impl Session {
             Some(saved) => TrainConfig {
                 epochs: args.epochs.unwrap_or(saved.train.epochs),
                 workers: args.workers,
+                save_minutes: args.save_every.unwrap_or(saved.train.save_minutes),
+                on_nan: args.on_nan.map_or(saved.train.on_nan, Into::into),
                 ..saved.train.clone()
             },
             None => settings(name, args, &dataset, file.as_ref())?,

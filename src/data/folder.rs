@@ -52,6 +52,12 @@ impl Source for Files {
     fn stamp(&self, index: usize) -> u64 {
         self.files[index].bytes
     }
+
+    fn written(&self, index: usize) -> Option<u64> {
+        let about = std::fs::metadata(self.root.join(&self.files[index].path)).ok()?;
+        let since = about.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_nanos()).ok()
+    }
 }
 
 /// The parts of a data set in folders, as found.

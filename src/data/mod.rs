@@ -46,7 +46,7 @@ pub use mnist::Digits;
 pub use open::{DATASETS, DEFAULT_VAL_SPLIT, DataRequest, open};
 pub use picture::Picture;
 pub use resize::Filter;
-pub use source::{Source, Subset, identity};
+pub use source::{Source, Subset, identity, times};
 pub use transform::{Pipeline, Step};
 
 use crate::error::Result;

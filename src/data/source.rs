@@ -30,6 +30,12 @@ pub trait Source: Send + Sync {
         0
     }
 
+    /// When the file of picture `index` was written last, in nanoseconds since 1970; `None` where it is
+    /// no file.
+    fn written(&self, _index: usize) -> Option<u64> {
+        None
+    }
+
     /// Whether there is no picture at all.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -72,6 +78,10 @@ impl Source for Subset {
 
     fn stamp(&self, index: usize) -> u64 {
         self.source.stamp(self.indices[index])
+    }
+
+    fn written(&self, index: usize) -> Option<u64> {
+        self.source.written(self.indices[index])
     }
 }
 
@@ -145,6 +155,22 @@ pub fn identity(parts: &[(&str, &dyn Source)]) -> String {
             hash.update(format!("{name}\t{label}\t{}\n", source.stamp(index)));
         }
     }
+    short(hash)
+}
+
+/// A hash over the times at which the files of the parts were written last; `None` where there are no
+/// files.
+pub fn times(parts: &[&dyn Source]) -> Option<String> {
+    let mut hash = Sha256::new();
+    for source in parts {
+        for index in 0..source.len() {
+            hash.update(source.written(index)?.to_le_bytes());
+        }
+    }
+    Some(short(hash))
+}
+
+fn short(hash: Sha256) -> String {
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::finetune::FineTune;
+use super::finite::OnNan;
 use super::optim::{Rule, check};
 use super::schedule::{LearningRate, Schedule, Warmup};
-use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Pipeline};
+use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Pipeline, times};
 use crate::models::{Model, Stem};
 use crate::{Error, Result};
 
@@ -48,6 +49,9 @@ pub struct TrainConfig {
     pub eval_every: usize,
     /// Save the resume state within an epoch when the last one is so old, in minutes.
     pub save_minutes: f64,
+    /// What to do about a step whose loss or gradients are not finite.
+    #[serde(skip_serializing_if = "OnNan::is_default")]
+    pub on_nan: OnNan,
     /// Threads that decode and transform pictures.
     pub workers: usize,
 }
@@ -71,6 +75,7 @@ impl Default for TrainConfig {
             channels: 3,
             eval_every: 1,
             save_minutes: 10.0,
+            on_nan: OnNan::Stop,
             workers: LoaderOptions::default().workers,
         }
     }
@@ -161,6 +166,9 @@ pub struct DataInfo {
     pub kind: DataKind,
     /// Changes when the data does.
     pub identity: String,
+    /// A hash over the times at which its files were written last, where it is files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<String>,
     /// Where it came from.
     pub origin: String,
     /// How to find it again; none for data sets that were not opened by name.
@@ -185,6 +193,7 @@ impl DataInfo {
             name: dataset.name.clone(),
             kind: dataset.kind,
             identity: dataset.identity.clone(),
+            times: times(&[dataset.train.as_ref(), dataset.val.as_ref()]),
             origin: dataset.origin.clone(),
             request: None,
             classes: dataset.classes.clone(),
@@ -260,7 +269,9 @@ impl RunConfig {
 const FREE: &[&str] = &[
     "train.epochs",
     "train.save_minutes",
+    "train.on_nan",
     "train.workers",
+    "data.times",
     "data.origin",
     "data.request",
     "threads",

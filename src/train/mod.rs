@@ -7,14 +7,18 @@
 //! Everything follows from the settings, the seed and the number of the step: the same run gives the
 //! same bits on any number of threads, and when it is stopped and resumed.
 
+mod checkpoint;
 mod config;
 mod evaluate;
 mod features;
 mod finetune;
+mod finite;
+mod lock;
 mod metrics;
 mod observer;
 mod optim;
 mod run;
+mod same;
 mod schedule;
 mod trainer;
 
@@ -22,6 +26,8 @@ pub use config::{CANDLE_VERSION, DataInfo, ModelInfo, RunConfig, TrainConfig, Ve
 pub use evaluate::{Evaluation, Trainable, evaluate, evaluate_watched};
 pub use features::CachedFeatures;
 pub use finetune::FineTune;
+pub use finite::OnNan;
+pub use lock::RunLock;
 pub use metrics::Sums;
 pub use observer::{BatchDone, Observer, Started};
 pub use optim::{Optimizer, Rule};

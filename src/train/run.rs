@@ -6,24 +6,26 @@
 //! | `metrics.csv` | one [`EpochRow`] a line |
 //! | `best.safetensors`, `last.safetensors` | weights, with what is needed to predict with them |
 //! | `resume.safetensors` | parameters, optimiser state and [`Progress`]: enough to go on |
+//! | `resume.previous.safetensors` | the state before that, should the newest be damaged |
 //! | `summary.json` | [`Summary`], at the end |
+//! | `run.lock` | the number of the process that writes here |
 //!
-//! Every file is written aside, flushed and renamed, so a run that is killed leaves whole files. The
-//! resume state is written before the metrics, which can be made anew from it.
+//! Every file is written aside, flushed and renamed, so a run that is killed leaves whole files. At the
+//! end of an epoch the resume state comes first; weights and metrics follow from it, and are written
+//! anew when the run goes on. In a new run `config.json` comes last: a folder without one holds no run.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{BEFORE, NEWEST};
 use super::config::RunConfig;
 use super::evaluate::per_second;
 use super::metrics::Sums;
-use super::optim::Optimizer;
 use crate::nn::Params;
 use crate::weights::{self, Metadata};
 use crate::{Error, Result, files};
@@ -32,17 +34,9 @@ use crate::{Error, Result, files};
 pub const METRICS_HEADER: &str =
     "epoch,lr,train_loss,train_top1,val_loss,val_top1,images_per_s,seconds";
 
-/// The key in the header of `resume.safetensors` that holds [`Progress`] as JSON.
-const PROGRESS: &str = "convzoo.progress";
-
-const FILES: [&str; 6] = [
-    "config.json",
-    "metrics.csv",
-    "best.safetensors",
-    "last.safetensors",
-    "resume.safetensors",
-    "summary.json",
-];
+/// Files that only a run that has begun leaves.
+const FILES: [&str; 5] =
+    ["config.json", "metrics.csv", "best.safetensors", "last.safetensors", "summary.json"];
 
 /// What came of an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,6 +112,15 @@ pub struct Progress {
     pub rows: Vec<EpochRow>,
     /// The best of them.
     pub best: Option<Best>,
+    /// Names of pictures that could not be read and were left out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left_out: BTreeSet<String>,
+    /// Steps of the run that were skipped since their numbers were not finite.
+    #[serde(default)]
+    pub skipped_steps: u64,
+    /// Seconds of all training so far that were spent waiting for pictures.
+    #[serde(default)]
+    pub wait_seconds: f64,
 }
 
 /// The outcome of a finished run; `summary.json`.
@@ -141,6 +144,9 @@ pub struct Summary {
     pub val_images: usize,
     /// Pictures that could not be read and were left out.
     pub skipped_images: usize,
+    /// Steps that were skipped since their numbers were not finite (`--on-nan skip`).
+    #[serde(default)]
+    pub skipped_steps: u64,
     /// Epochs.
     pub epochs: usize,
     /// Validation top-1 after the last epoch.
@@ -167,6 +173,9 @@ pub struct Summary {
     pub batch_size: usize,
     /// Training pictures a second over the whole run, evaluation not counted.
     pub train_images_per_s: f64,
+    /// Share of the training time that was spent waiting for pictures.
+    #[serde(default)]
+    pub data_wait: f64,
     /// Seconds of training and evaluation.
     pub seconds: f64,
     /// The seed.
@@ -179,10 +188,10 @@ pub struct Summary {
 
 impl Summary {
     /// Of a run that has come so far.
-    pub(super) fn new(config: &RunConfig, progress: &Progress, skipped_images: usize) -> Self {
+    pub(super) fn new(config: &RunConfig, progress: &Progress) -> Self {
         let (rows, last) = (&progress.rows, progress.rows.last());
         let images = rows.iter().map(|row| row.images).sum();
-        let train_seconds = rows.iter().map(|row| row.train_seconds).sum();
+        let train_seconds: f64 = rows.iter().map(|row| row.train_seconds).sum();
         Summary {
             model: config.model.name.clone(),
             dataset: config.data.name.clone(),
@@ -192,7 +201,8 @@ impl Summary {
             num_classes: config.data.classes.len(),
             train_images: config.data.train_images,
             val_images: config.data.val_images,
-            skipped_images,
+            skipped_images: progress.left_out.len(),
+            skipped_steps: progress.skipped_steps,
             epochs: progress.epoch,
             val_top1: last.and_then(|row| row.val_top1),
             val_top5: last.and_then(|row| row.val_top5),
@@ -205,6 +215,11 @@ impl Summary {
             macs: config.model.macs,
             batch_size: config.train.batch_size,
             train_images_per_s: per_second(images, train_seconds),
+            data_wait: if train_seconds > 0.0 {
+                progress.wait_seconds / train_seconds
+            } else {
+                0.0
+            },
             seconds: rows.iter().map(|row| row.seconds).sum(),
             seed: config.train.seed,
             device: config.device.clone(),
@@ -220,22 +235,33 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// A new folder, with its `config.json`; its parents are made too.
+    /// A folder for a new run, empty or new; its parents are made too.
     ///
     /// # Errors
-    /// Where it cannot be made, or holds a run already.
-    pub fn create(path: &Path, config: &RunConfig) -> Result<Self> {
-        if let Some(file) = FILES.iter().find(|file| path.join(file).exists()) {
+    /// Where it cannot be made.
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path).map_err(|error| Error::file(path, error))?;
+        Ok(RunFolder { path: path.to_owned() })
+    }
+
+    /// Refuses a folder that holds a run. What one that was killed before it had begun has left is
+    /// deleted.
+    ///
+    /// # Errors
+    /// Names the file that is there, or the one that cannot be deleted.
+    pub(super) fn claim(&self) -> Result<()> {
+        if let Some(file) = FILES.iter().find(|file| self.file(file).exists()) {
             let cause = format!(
                 "holds a run already ({file} is there); go on with it by --resume, or choose \
                  another folder"
             );
-            return Err(Error::file(path, cause));
+            return Err(Error::file(&self.path, cause));
         }
-        std::fs::create_dir_all(path).map_err(|error| Error::file(path, error))?;
-        let folder = RunFolder { path: path.to_owned() };
-        folder.write_json("config.json", config)?;
-        Ok(folder)
+        files::remove_parts(&self.path)?;
+        for path in [NEWEST, BEFORE].map(|name| self.file(name)).iter().filter(|p| p.exists()) {
+            std::fs::remove_file(path).map_err(|error| Error::file(path, error))?;
+        }
+        Ok(())
     }
 
     /// The folder of a run, whose config may be read and which may be resumed.
@@ -297,7 +323,8 @@ impl RunFolder {
         files::write_bytes(&path, (text + "\n").as_bytes())
     }
 
-    /// Takes the settings that a resumed run may change into `config.json`.
+    /// Writes `config.json`: with it the folder holds a run. A resumed run writes it anew, with the
+    /// settings that may change.
     pub(super) fn write_config(&self, config: &RunConfig) -> Result<()> {
         self.write_json("config.json", config)
     }
@@ -341,71 +368,6 @@ impl RunFolder {
         };
         weights::save(&path, params, &metadata)
     }
-
-    /// Writes `resume.safetensors`.
-    pub(super) fn write_state(
-        &self,
-        params: &Params,
-        optimizer: &Optimizer,
-        progress: &Progress,
-    ) -> Result<()> {
-        let path = self.file("resume.safetensors");
-        let mut tensors = Vec::new();
-        for entry in params.entries() {
-            tensors.push((format!("param.{}", entry.spec.name), entry.var.as_detached_tensor()));
-        }
-        let state = optimizer.state()?.into_iter();
-        tensors.extend(state.map(|(name, tensor)| (format!("optim.{name}"), tensor)));
-        for (_, tensor) in &mut tensors {
-            *tensor = tensor.to_device(&Device::Cpu)?;
-        }
-        let json = serde_json::to_string(progress).map_err(|e| Error::file(&path, e))?;
-        let header = HashMap::from([(PROGRESS.to_owned(), json)]);
-        let views = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        let bytes = safetensors::serialize(views, Some(header));
-        files::write_bytes(&path, &bytes.map_err(|error| Error::file(&path, error))?)
-    }
-
-    /// Reads `resume.safetensors` into parameters and optimiser.
-    pub(super) fn read_state(
-        &self,
-        params: &Params,
-        optimizer: &mut Optimizer,
-    ) -> Result<Progress> {
-        let path = self.file("resume.safetensors");
-        let broken = |error: &dyn std::fmt::Display| {
-            Error::file(&path, format!("is no resume state that can be read: {error}"))
-        };
-        let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
-        let (_, header) =
-            safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
-        let json = header.metadata().as_ref().and_then(|map| map.get(PROGRESS));
-        let json = json.ok_or_else(|| broken(&"its header says nothing of a run"))?;
-        let progress = serde_json::from_str(json).map_err(|e| broken(&e))?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
-        let (of_params, of_optimizer) = split(tensors.map_err(|e| broken(&e))?);
-        let entries = params.entries().iter();
-        if let Some(lost) = entries.map(|e| &e.spec.name).find(|n| !of_params.contains_key(*n)) {
-            return Err(broken(&format!("parameter {lost} is missing")));
-        }
-        optimizer.restore(&of_optimizer).map_err(|e| broken(&e))?;
-        let values = of_params.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        params.set(values).map_err(|e| broken(&e))?;
-        Ok(progress)
-    }
-}
-
-/// Tensors of the parameters and of the optimiser.
-fn split(tensors: HashMap<String, Tensor>) -> (HashMap<String, Tensor>, HashMap<String, Tensor>) {
-    let (mut params, mut optimizer) = (HashMap::new(), HashMap::new());
-    for (name, tensor) in tensors {
-        if let Some(name) = name.strip_prefix("param.") {
-            params.insert(name.to_owned(), tensor);
-        } else if let Some(name) = name.strip_prefix("optim.") {
-            optimizer.insert(name.to_owned(), tensor);
-        }
-    }
-    (params, optimizer)
 }
 
 /// `20260131-235959`, in UTC.

@@ -3,23 +3,29 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 
+use super::checkpoint::{self, State};
 use super::config::RunConfig;
 use super::evaluate::{Evaluation, Trainable, evaluate_watched, input, number, per_second};
+use super::finite::{self, OnNan, Statistics, all_finite};
+use super::lock::RunLock;
 use super::metrics::Sums;
 use super::observer::{BatchDone, Observer, Started};
 use super::optim::Optimizer;
 use super::run::{Best, EpochRow, Progress, RunFolder, Summary};
+use super::same;
 use super::schedule::LearningRate;
 use crate::data::{Batch, Loader};
 use crate::nn::{Engine, Mode, Output};
 use crate::ops::{self, CrossEntropyParams};
 use crate::rng::Rng;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// What a [`Trainer`] works with.
 pub struct Job<'a, N> {
@@ -59,6 +65,7 @@ pub enum Outcome {
 pub struct Trainer<'a, N> {
     job: Job<'a, N>,
     folder: RunFolder,
+    lock: Arc<RunLock>,
     optimizer: Optimizer,
     /// What runs the steps, if it can run the network; asked with the first batch.
     engine: Option<Option<Engine>>,
@@ -68,6 +75,8 @@ pub struct Trainer<'a, N> {
     saved: Instant,
     /// Pictures that the observer has been told of.
     reported: BTreeSet<String>,
+    /// What the observer is to be told at the start.
+    notes: Vec<String>,
 }
 
 /// What an epoch's training came to.
@@ -77,53 +86,104 @@ enum Went {
     Stopped,
 }
 
+/// What came of a step.
+enum Tried {
+    Done {
+        loss: f64,
+    },
+    /// Parameters are as they were, or the run must end.
+    NotFinite {
+        what: String,
+        loss: f64,
+    },
+}
+
 impl<'a, N: Trainable> Trainer<'a, N> {
     /// A new run in a new folder.
     ///
     /// # Errors
-    /// Settings that make no sense; a folder that cannot be written or holds a run already.
+    /// Settings that make no sense; a folder that cannot be written, holds a run already, or is one
+    /// that another process writes to.
     pub fn start(job: Job<'a, N>, folder: &Path) -> Result<Self> {
         let (optimizer, rate) = prepare(&job)?;
-        let folder = RunFolder::create(folder, job.config)?;
-        let progress = Progress::default();
-        folder.write_state(job.network.params(), &optimizer, &progress)?;
-        Ok(Self::at(job, folder, optimizer, rate, progress))
+        let folder = RunFolder::create(folder)?;
+        let lock = RunLock::take(folder.path())?;
+        folder.claim()?;
+        let mut trainer = Self::at(job, folder, lock, optimizer, rate, Progress::default());
+        trainer.save()?;
+        trainer.folder.write_config(trainer.job.config)?;
+        Ok(trainer)
     }
 
     /// Goes on with the run in `folder`: the network takes over the weights of its resume state.
     ///
     /// # Errors
-    /// A folder without a run, a resume state that cannot be read, or settings that would make it
-    /// another run; the message says which.
+    /// A folder without a run, or one that another process writes to; a resume state that cannot be
+    /// read, pictures that have changed, or settings that would make it another run; the message says
+    /// which.
     pub fn resume(job: Job<'a, N>, folder: &Path) -> Result<Self> {
+        Self::go_on(job, folder, false)
+    }
+
+    /// [`Trainer::resume`] where the pictures may have changed since the run was begun, in number too.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::resume`], but for the pictures.
+    pub fn resume_with_changed_data(job: Job<'a, N>, folder: &Path) -> Result<Self> {
+        Self::go_on(job, folder, true)
+    }
+
+    fn go_on(job: Job<'a, N>, folder: &Path, changed_data: bool) -> Result<Self> {
         let (mut optimizer, rate) = prepare(&job)?;
         let folder = RunFolder::open(folder)?;
-        let differences = job.config.differences(&folder.config()?);
-        if !differences.is_empty() {
-            let cause = format!("is another run: {}", differences.join("; "));
-            return Err(Error::file(folder.path(), cause));
-        }
-        let progress = folder.read_state(job.network.params(), &mut optimizer)?;
+        let lock = RunLock::take(folder.path())?;
+        let changed = same::check(&folder, job.config, changed_data)?;
+        let mut state = checkpoint::read(&folder)?;
+        restore(&mut state, &job, &mut optimizer)
+            .map_err(|error| Error::file(folder.path(), format!("its resume state: {error}")))?;
+        let (progress, note) = (state.progress, state.note);
         let epochs = job.config.train.epochs;
         if progress.epoch > epochs || (progress.epoch == epochs && progress.batch > 0) {
             let cause = format!("has done more than {epochs} epochs; ask for more of them");
             return Err(Error::file(folder.path(), cause));
         }
-        folder.write_config(job.config)?;
-        folder.write_metrics(&progress.rows)?;
-        Ok(Self::at(job, folder, optimizer, rate, progress))
+        let mut trainer = Self::at(job, folder, lock, optimizer, rate, progress);
+        trainer.notes.extend(note.into_iter().chain(changed));
+        trainer.catch_up()?;
+        Ok(trainer)
     }
 
     /// A run that stands at `progress`.
     fn at(
         job: Job<'a, N>,
         folder: RunFolder,
+        lock: RunLock,
         optimizer: Optimizer,
         rate: LearningRate,
         progress: Progress,
     ) -> Self {
-        let (saved, reported) = (Instant::now(), BTreeSet::new());
-        Trainer { job, folder, optimizer, engine: None, rate, progress, saved, reported }
+        let (saved, reported) = (Instant::now(), progress.left_out.clone());
+        let (notes, lock) = (lock.note().into_iter().collect(), Arc::new(lock));
+        let engine = None;
+        Trainer { job, folder, lock, optimizer, engine, rate, progress, saved, reported, notes }
+    }
+
+    /// Makes the files of a run that goes on what its state says: one that was killed may not have
+    /// come to write them.
+    fn catch_up(&mut self) -> Result<()> {
+        let parts = files::remove_parts(self.folder.path())?;
+        if parts > 0 {
+            let text = format!("deleted {parts} file{} left half written", plural(parts));
+            self.notes.push(text);
+        }
+        self.folder.write_config(self.job.config)?;
+        self.write_epoch()
+    }
+
+    /// The right to write the run's folder, for whoever has more to write there when the trainer is
+    /// done.
+    pub fn lock(&self) -> Arc<RunLock> {
+        self.lock.clone()
     }
 
     /// The run's folder.
@@ -150,6 +210,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             done_epochs: self.progress.epoch,
             done_batches: self.progress.batch,
         });
+        self.notes.drain(..).for_each(|note| observer.message(&note));
         while self.progress.epoch < self.epochs() {
             if self.stopped() || self.epoch(observer)? == Went::Stopped {
                 self.save()?;
@@ -157,7 +218,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
                 return Ok(Outcome::Stopped { epochs, batches });
             }
         }
-        let summary = Summary::new(self.job.config, &self.progress, self.bad_files().len());
+        let summary = Summary::new(self.job.config, &self.progress);
+        self.lock.check()?;
         self.folder.write_summary(&summary)?;
         Ok(Outcome::Finished(Box::new(summary)))
     }
@@ -186,8 +248,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             false => None,
         };
         let row = self.row(evaluation.as_ref(), evaluated.elapsed());
-        let best = self.complete(row.clone())?;
         self.report_bad_files(observer);
+        let best = self.complete(row.clone())?;
         observer.epoch_done(&row, best);
         Ok(Went::Through)
     }
@@ -198,7 +260,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         self.job.network.params().begin_epoch(self.progress.epoch);
         let mut lap = Instant::now();
         for batch in self.job.train.epoch(epoch, first) {
-            let report = self.step(&batch?)?;
+            self.progress.wait_seconds += lap.elapsed().as_secs_f64();
+            let report = self.step(&batch?, observer)?;
             self.progress.train_seconds += lap.elapsed().as_secs_f64();
             let (sums, seconds) = (self.progress.sums, self.progress.train_seconds);
             let images_per_s = per_second(sums.images, seconds);
@@ -212,14 +275,17 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             lap = Instant::now();
         }
         if self.progress.sums.images == 0 {
-            let message = format!("epoch {} had no picture that could be read", epoch + 1);
+            let message = match self.progress.skipped_steps {
+                0 => format!("epoch {} had no picture that could be read", epoch + 1),
+                n => format!("every step of epoch {} was skipped, {n} in all", epoch + 1),
+            };
             return Err(Error::Training(message));
         }
         Ok(Went::Through)
     }
 
-    /// Forward, backward, and a step of the optimiser.
-    fn step(&mut self, batch: &Batch) -> Result<BatchDone> {
+    /// One step. One whose numbers are not finite ends the run, or is skipped.
+    fn step(&mut self, batch: &Batch, observer: &mut dyn Observer) -> Result<BatchDone> {
         let config = &self.job.config.train;
         let batches = self.job.train.batches();
         let step = (self.progress.epoch * batches + batch.number) as u64;
@@ -227,30 +293,28 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let seed = Rng::stream(config.seed, "step", &[step]).next_u64();
         let images = input(self.job.network, batch, self.job.device)?;
         let params = self.job.network.params();
-        let output = match self.engine(&images)? {
-            Some(engine) => engine.forward(params, &images, seed)?,
-            None => self.job.network.forward(&images, Mode::Train { seed })?,
-        };
-        let (main, total) = losses(&output, &batch.labels, config.label_smoothing)?;
-        let (main, loss) = (number(&main)?, number(&total)?);
         let (epoch, batch_number) = (self.progress.epoch + 1, batch.number + 1);
-        if !loss.is_finite() {
-            let at = format!("step {step} (epoch {epoch}, batch {batch_number})");
-            return Err(self.diverged(&format!("the loss is {loss} at {at}, learning rate {lr}")));
-        }
-        let grads = total.backward()?;
-        match self.engine.as_mut().and_then(Option::as_mut) {
-            Some(engine) => {
-                let optimizer = &mut self.optimizer;
-                engine.backward_into(params, &grads, &mut |entry, at, gradient| {
-                    optimizer.step_part(entry, at, gradient, lr)
-                })?;
+        let skip = config.on_nan == OnNan::Skip;
+        let statistics = skip.then(|| Statistics::of(params)).transpose()?;
+        let loss = match self.try_step(batch, &images, lr, seed)? {
+            Tried::Done { loss } => loss,
+            Tried::NotFinite { what, loss } => {
+                let mut what =
+                    format!("{what} at step {step} (epoch {epoch}, batch {batch_number})");
+                if !loss.is_finite() {
+                    what += &format!("; {}", finite::origin(self.job.network, &images, seed)?);
+                }
+                let broken = finite::broken_trained(params)?.is_some();
+                let Some(statistics) = statistics.filter(|_| !broken) else {
+                    return Err(self.diverged(&what, lr));
+                };
+                statistics.restore(params)?;
+                self.progress.skipped_steps += 1;
+                observer.message(&format!("skipped: {what}"));
+                loss
             }
-            None => self.optimizer.step(&grads, lr)?,
-        }
-        let progress = &mut self.progress;
-        progress.sums.add(&output.logits, &batch.labels, main * batch.labels.len() as f64)?;
-        progress.batch = batch_number;
+        };
+        self.progress.batch = batch_number;
         Ok(BatchDone {
             epoch,
             batch: batch_number,
@@ -261,6 +325,68 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             sums: Sums::default(),
             images_per_s: 0.0,
         })
+    }
+
+    /// Forward, backward, and a step of the optimiser; no parameter changes by a gradient that is not
+    /// finite.
+    fn try_step(&mut self, batch: &Batch, images: &Tensor, lr: f64, seed: u64) -> Result<Tried> {
+        let smoothing = self.job.config.train.label_smoothing;
+        let params = self.job.network.params();
+        let output = match self.engine(images)? {
+            Some(engine) => engine.forward(params, images, seed)?,
+            None => self.job.network.forward(images, Mode::Train { seed })?,
+        };
+        let (main, total) = losses(&output, &batch.labels, smoothing)?;
+        let (main, loss) = (number(&main)?, number(&total)?);
+        if !loss.is_finite() {
+            return Ok(Tried::NotFinite { what: format!("the loss is {loss}"), loss });
+        }
+        let grads = total.backward()?;
+        if let Some(place) = self.update(&grads, lr)? {
+            let name = &params.entries()[place].spec.name;
+            let what = format!("the gradient of {name} is not finite");
+            return Ok(Tried::NotFinite { what, loss });
+        }
+        let sums = &mut self.progress.sums;
+        sums.add(&output.logits, &batch.labels, main * batch.labels.len() as f64)?;
+        Ok(Tried::Done { loss })
+    }
+
+    /// The backward pass of the engine, if there is one, and the optimiser's step; the place of a
+    /// parameter whose gradient is not finite, if there is one, which changes nothing. Where steps may
+    /// be skipped, no other gradient has either.
+    fn update(&mut self, grads: &GradStore, lr: f64) -> Result<Option<usize>> {
+        let (params, optimizer) = (self.job.network.params(), &mut self.optimizer);
+        let Some(engine) = self.engine.as_mut().and_then(Option::as_mut) else {
+            let bad = finite::broken_gradient(params, grads)?;
+            if bad.is_none() {
+                optimizer.step(grads, lr)?;
+            }
+            return Ok(bad);
+        };
+        if self.job.config.train.on_nan == OnNan::Skip {
+            engine.backward(params, grads)?;
+            let all = || (0..params.entries().len()).filter_map(|i| Some((i, engine.gradient(i)?)));
+            if let Some((bad, _)) = all().rev().find(|(_, gradient)| !all_finite(gradient)) {
+                return Ok(Some(bad));
+            }
+            for (entry, gradient) in all() {
+                optimizer.step_one(entry, gradient, lr)?;
+            }
+            return Ok(None);
+        }
+        let mut bad = None;
+        let done = engine.backward_into(params, grads, &mut |entry, at, gradient| {
+            if !all_finite(gradient) {
+                bad = Some(entry);
+                return Err(Error::Training("a gradient is not finite".to_owned()));
+            }
+            optimizer.step_part(entry, at, gradient, lr)
+        });
+        match bad {
+            Some(entry) => Ok(Some(entry)),
+            None => done.map(|()| None),
+        }
     }
 
     /// The engine for pictures like these, if the network is one for it.
@@ -288,7 +414,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             }
             Some(Evaluation { loss, .. }) if !loss.is_finite() => {
                 let epoch = self.progress.epoch + 1;
-                Err(self.diverged(&format!("the validation loss is {loss} after epoch {epoch}")))
+                let what = format!("the validation loss is {loss} after epoch {epoch}");
+                Err(self.diverged(&what, self.rate.at(self.rate_step())))
             }
             other => Ok(other),
         }
@@ -317,47 +444,67 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             (Some(top1), Some(loss)) => Some(Best { epoch: row.epoch, top1, loss }),
             _ => None,
         };
-        let before = self.progress.best;
-        let better = candidate.filter(|new| before.is_none_or(|old| beats(new, &old)));
-        let top1 = row.val_top1;
-        self.check_finite()?;
-        let (params, config) = (self.job.network.params(), self.job.config);
-        self.folder.write_weights("last.safetensors", params, config, top1)?;
-        if better.is_some() {
-            self.folder.write_weights("best.safetensors", params, config, top1)?;
-        }
         let progress = &mut self.progress;
-        progress.best = better.or(before);
+        let better = candidate.filter(|new| progress.best.is_none_or(|old| beats(new, &old)));
+        progress.best = better.or(progress.best);
+        progress.epoch += 1;
+        progress.batch = 0;
+        progress.sums = Sums::default();
+        progress.train_seconds = 0.0;
         progress.rows.push(row);
-        let (epoch, rows) = (progress.epoch + 1, std::mem::take(&mut progress.rows));
-        let best = progress.best;
-        *progress = Progress { epoch, rows, best, ..Progress::default() };
         self.save()?;
-        self.folder.write_metrics(&self.progress.rows)?;
+        self.write_epoch()?;
         Ok(better.is_some())
+    }
+
+    /// The files that follow from the state at the end of an epoch, which is saved before them: a run
+    /// that is killed between them writes them when it goes on.
+    fn write_epoch(&self) -> Result<()> {
+        let Progress { batch, rows, best, .. } = &self.progress;
+        self.folder.write_metrics(rows)?;
+        let Some(row) = rows.last().filter(|_| *batch == 0) else { return Ok(()) };
+        let (params, config) = (self.job.network.params(), self.job.config);
+        self.folder.write_weights("last.safetensors", params, config, row.val_top1)?;
+        if best.is_some_and(|best| best.epoch == row.epoch) {
+            self.folder.write_weights("best.safetensors", params, config, row.val_top1)?;
+        }
+        Ok(())
     }
 
     fn save(&mut self) -> Result<()> {
         self.check_finite()?;
-        self.folder.write_state(self.job.network.params(), &self.optimizer, &self.progress)?;
+        self.lock.check()?;
+        self.progress.left_out.extend(self.bad_files().into_iter().map(|(name, _)| name));
+        checkpoint::write(&self.folder, &self.progress, self.state()?)?;
         self.saved = Instant::now();
         Ok(())
     }
 
-    /// Weights that are not finite must not replace good ones.
-    fn check_finite(&self) -> Result<()> {
-        for entry in self.job.network.params().trainable() {
-            // A sum shows a NaN, which a maximum may pass over.
-            if !number(&entry.var.as_detached_tensor().abs()?.sum_all()?)?.is_finite() {
-                let epoch = self.progress.epoch + 1;
-                let name = &entry.spec.name;
-                return Err(self.diverged(&format!("{name} is not finite in epoch {epoch}")));
-            }
-        }
-        Ok(())
+    /// All tensors that a run needs to go on, in groups; [`restore`] takes them back.
+    fn state(&self) -> Result<Vec<(&'static str, Vec<(String, Tensor)>)>> {
+        let entries = self.job.network.params().entries().iter();
+        let params = entries.map(|e| (e.spec.name.clone(), e.var.as_detached_tensor()));
+        Ok(vec![("param", params.collect()), ("optim", self.optimizer.state()?)])
     }
 
-    fn diverged(&self, what: &str) -> Error {
+    /// Weights that are not finite must not replace good ones.
+    fn check_finite(&self) -> Result<()> {
+        match finite::broken_tensor(self.job.network.params())? {
+            Some(name) => {
+                let (epoch, step) = (self.progress.epoch + 1, self.rate_step());
+                let what = format!("{name} is not finite in epoch {epoch}");
+                Err(self.diverged(&what, self.rate.at(step)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The number of the next step.
+    fn rate_step(&self) -> u64 {
+        (self.progress.epoch * self.job.train.batches() + self.progress.batch) as u64
+    }
+
+    fn diverged(&self, what: &str, lr: f64) -> Error {
         let kept = match self.progress.epoch {
             0 => "no epoch was complete yet".to_owned(),
             n => {
@@ -366,7 +513,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             }
         };
         Error::Training(format!(
-            "{what}; try a lower learning rate, a longer warm-up or another seed; {kept}"
+            "{what}; the learning rate is {lr}: try a lower --lr, a longer --warmup or another \
+             --seed, or --on-nan skip where it is rare; {kept}"
         ))
     }
 
@@ -393,6 +541,25 @@ fn prepare<N: Trainable>(job: &Job<'_, N>) -> Result<(Optimizer, LearningRate)> 
     let params = job.network.params();
     let optimizer = Optimizer::new(params, config.optimizer, config.weight_decay, decay_all)?;
     Ok((optimizer, config.learning_rate(job.train.batches())))
+}
+
+/// Takes the tensors of a resume state over; a network is not left half changed.
+fn restore<N: Trainable>(
+    state: &mut State,
+    job: &Job<'_, N>,
+    optimizer: &mut Optimizer,
+) -> Result<()> {
+    let (values, params) = (state.group("param"), job.network.params());
+    let mut names = params.entries().iter().map(|entry| &entry.spec.name);
+    if let Some(lost) = names.find(|name| !values.contains_key(*name)) {
+        return Err(Error::Setting(format!("parameter {lost} is missing")));
+    }
+    optimizer.restore(&state.group("optim"))?;
+    params.set(values.iter().map(|(name, tensor)| (name.as_str(), tensor)))
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 /// The loss of the main logits, and with the weighted losses of auxiliary heads.

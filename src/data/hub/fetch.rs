@@ -99,7 +99,7 @@ impl Hub {
             Transfer { hub: self, agent, url, subject, name, part: &part, progress, size, sha256 };
         transfer.run(have)?;
         fs::rename(&part, target).map_err(|error| Error::file(target, error))?;
-        sync_folder(target);
+        sync_folder(target).map_err(|error| Error::file(target, error))?;
         Ok(())
     }
 }

@@ -229,7 +229,7 @@ fn fresh_folder(target: &Path) -> Result<PathBuf> {
 fn finish(aside: &Path, target: &Path, tables: &[PathBuf]) -> Result<()> {
     sync_files(aside).map_err(|error| Error::file(aside, error))?;
     fs::rename(aside, target).map_err(|error| Error::file(target, error))?;
-    sync_folder(target);
+    sync_folder(target).map_err(|error| Error::file(target, error))?;
     for table in tables {
         // The pictures are safe; a table that stays only takes room.
         let _ = fs::remove_file(table);

@@ -3,6 +3,8 @@
 #![allow(dead_code)] // each test program uses some of it
 
 pub mod fill;
+pub mod folder;
+pub mod program;
 pub mod run;
 pub mod server;
 

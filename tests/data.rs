@@ -3,31 +3,16 @@
 mod common;
 
 use std::fs;
-use std::io::{Cursor, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use common::pictures::{cmyk_jpeg, encoded, giants, quarters, rotated_jpeg};
 use convzoo::data::{
     self, DataKind, DataRequest, Filter, Limits, Picture, Pipeline, Source, Step, decode,
     decode_file,
 };
 use convzoo::rng::Rng;
-use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
-
-/// Red, green, blue and white quarters, 24x16.
-fn quarters() -> RgbImage {
-    RgbImage::from_fn(24, 16, |x, y| match (x < 12, y < 8) {
-        (true, true) => Rgb([250, 10, 10]),
-        (false, true) => Rgb([10, 250, 10]),
-        (true, false) => Rgb([10, 10, 250]),
-        (false, false) => Rgb([240, 240, 240]),
-    })
-}
-
-fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    image.into().write_to(&mut Cursor::new(&mut bytes), format).expect("an encoder that works");
-    bytes
-}
+use image::{ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 
 fn decoded(bytes: &[u8]) -> Picture {
     decode(bytes, Limits::default()).expect("a picture")
@@ -103,20 +88,6 @@ fn the_first_frame_of_a_gif_counts() {
     assert!(near(&picture.pixels[..3], &[200, 0, 0], 4), "{:?}", &picture.pixels[..3]);
 }
 
-/// A JPEG with an EXIF segment that states this orientation.
-fn rotated_jpeg(orientation: u8) -> Vec<u8> {
-    let jpeg = encoded(quarters(), ImageFormat::Jpeg);
-    let tiff = [
-        b"MM\0*\0\0\0\x08".as_slice(), // big endian, the first directory at 8
-        &[0, 1],                       // one entry
-        &[0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0],
-        &[0; 4],
-    ]
-    .concat();
-    let length = (2 + 6 + tiff.len()) as u16;
-    [&jpeg[..2], &[0xff, 0xe1], &length.to_be_bytes(), b"Exif\0\0", &tiff, &jpeg[2..]].concat()
-}
-
 #[test]
 fn exif_orientation_is_applied() {
     let red = [250, 10, 10];
@@ -139,51 +110,6 @@ fn exif_orientation_is_applied() {
     }
     // An orientation that does not exist is no orientation.
     assert_eq!(decoded(&rotated_jpeg(77)).width, 24);
-}
-
-/// An 8x8 JPEG of four components, each of one value, as Adobe writes CMYK: inverted.
-fn cmyk_jpeg(inks: [u8; 4]) -> Vec<u8> {
-    let segment = |marker: u8, body: &[u8]| {
-        let length = (body.len() + 2) as u16;
-        [&[0xff, marker], length.to_be_bytes().as_slice(), body].concat()
-    };
-    let adobe = segment(0xee, b"Adobe\0\x64\0\0\0\0\0");
-    // Every divisor is 8, so that a flat block's one coefficient is its value - 128.
-    let divisors = segment(0xdb, &[&[0], [8; 64].as_slice()].concat());
-    let components: Vec<u8> = (1..=4).flat_map(|id| [id, 0x11, 0]).collect();
-    let frame = segment(0xc0, &[&[8, 0, 8, 0, 8, 4], components.as_slice()].concat());
-    // Sizes 0 to 8 have the codes 0000 to 1000; "end of block" has the code 0.
-    let mut lengths = [0; 16];
-    lengths[3] = 9;
-    let dc = segment(0xc4, &[&[0x00], lengths.as_slice(), &[0, 1, 2, 3, 4, 5, 6, 7, 8]].concat());
-    let mut lengths = [0; 16];
-    lengths[0] = 1;
-    let ac = segment(0xc4, &[&[0x10], lengths.as_slice(), &[0]].concat());
-    let scan = segment(0xda, &[4, 1, 0, 2, 0, 3, 0, 4, 0, 0, 63, 0]);
-    let mut bits = String::new();
-    for ink in inks {
-        let value = i32::from(ink) - 128;
-        let size = 32 - value.unsigned_abs().leading_zeros() as usize;
-        bits += &format!("{size:04b}");
-        let coded = if value < 0 { value + (1 << size) - 1 } else { value };
-        if size > 0 {
-            bits += &format!("{coded:0size$b}");
-        }
-        bits.push('0');
-    }
-    while !bits.len().is_multiple_of(8) {
-        bits.push('1');
-    }
-    let mut data = Vec::new();
-    for byte in bits.as_bytes().chunks(8) {
-        let byte = byte.iter().fold(0, |byte, &bit| byte << 1 | (bit - b'0'));
-        data.push(byte);
-        if byte == 0xff {
-            data.push(0);
-        }
-    }
-    [&[0xff, 0xd8], &*adobe, &*divisors, &*frame, &*dc, &*ac, &*scan, &*data, &[0xff, 0xd9]]
-        .concat()
 }
 
 #[test]
@@ -242,36 +168,12 @@ fn damaged_bytes_never_panic() {
 
 #[test]
 fn headers_that_promise_giants_are_refused_before_anything_is_allocated() {
-    let mut bmp = encoded(quarters(), ImageFormat::Bmp);
-    bmp[18..22].copy_from_slice(&60_000i32.to_le_bytes());
-    bmp[22..26].copy_from_slice(&60_000i32.to_le_bytes());
-
-    let mut gif = encoded(quarters(), ImageFormat::Gif);
-    gif[6..10].copy_from_slice(&[0xff; 4]);
-
-    let mut jpeg = encoded(quarters(), ImageFormat::Jpeg);
-    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame header");
-    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff; 4]);
-
-    let mut png = encoded(quarters(), ImageFormat::Png);
-    png[16..20].copy_from_slice(&50_000u32.to_be_bytes());
-    png[20..24].copy_from_slice(&50_000u32.to_be_bytes());
-    let check = crc32(&png[12..29]);
-    png[29..33].copy_from_slice(&check.to_be_bytes());
-
-    for (name, bytes) in [("bmp", bmp), ("gif", gif), ("jpeg", jpeg), ("png", png)] {
+    for (name, bytes) in giants(60_000) {
         let text = complaint(&bytes);
         assert!(text.contains("pixels") && text.contains("at most"), "{name}: {text}");
     }
     let small = Limits { pixels: 24 * 16 - 1, ..Limits::default() };
     assert!(decode(&encoded(quarters(), ImageFormat::Png), small).is_err());
-}
-
-/// The checksum of PNG's chunks.
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut sum = flate2::Crc::new();
-    sum.update(bytes);
-    sum.sum()
 }
 
 #[test]

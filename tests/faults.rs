@@ -10,8 +10,7 @@ use std::process::Command;
 use common::folder::{end_state, parts};
 use common::program::{Bench, FAULT, failure, succeed};
 
-const FLAGS: [&str; 6] =
-    ["--threads", "2", "--epochs", "2", "--save-every", "0.000001"];
+const FLAGS: [&str; 6] = ["--threads", "2", "--epochs", "2", "--save-every", "0.000001"];
 
 /// Every so many points of a run fail: all of them with `CONVZOO_ALL`.
 fn stride() -> usize {

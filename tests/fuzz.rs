@@ -20,8 +20,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
-use convzoo::data::{self, DataRequest};
+use common::run::Small;
+use convzoo::data::{self, DataRequest, Limits, decode};
 use convzoo::rng::Rng;
+use convzoo::train::{RunFolder, TrainConfig, Trainer};
 use convzoo::weights;
 
 /// No input may take longer.
@@ -249,5 +251,86 @@ fn idx_files() {
         fs::write(&images_file, images).unwrap();
         fs::write(&labels_file, labels).unwrap();
         open()
+    });
+}
+
+#[test]
+fn picture_headers() {
+    use common::pictures::{cmyk_jpeg, encoded, giants, rotated_jpeg};
+    use image::ImageFormat::{Bmp, Gif, Jpeg, Png, WebP};
+    let small =
+        || image::RgbImage::from_fn(6, 5, |x, y| image::Rgb([9 * x as u8, 40, 7 * y as u8]));
+    let mut seeds: Vec<Vec<u8>> =
+        [Bmp, Gif, Jpeg, Png, WebP].map(|format| encoded(small(), format)).to_vec();
+    seeds.push(encoded(image::DynamicImage::from(small()).to_rgba16(), Png));
+    seeds.push(encoded(image::DynamicImage::from(small()).to_luma8(), Jpeg));
+    seeds.extend([cmyk_jpeg([1, 2, 3, 4]), rotated_jpeg(6)]);
+    let reads = |bytes: &[u8]| match decode(bytes, Limits::default()) {
+        Ok(picture) => {
+            let values = picture.width * picture.height * picture.channels;
+            assert_eq!(picture.pixels.len(), values);
+            true
+        }
+        Err(error) => {
+            assert!(!error.to_string().contains('\n'));
+            false
+        }
+    };
+    assert!(giants(60_000).iter().all(|(_, bytes)| !reads(bytes)));
+    fuzz("pictures", &seeds, reads);
+}
+
+/// A finished run of one epoch.
+fn small_run(folder: &Path) -> Small {
+    let settings = TrainConfig { epochs: 1, batch_size: 16, ..Default::default() };
+    let small = Small::new(settings).expect("a small run");
+    small.start(folder, &mut ()).expect("an epoch");
+    small
+}
+
+#[test]
+fn resume_states() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = std::panic::AssertUnwindSafe(small_run(folder.path()));
+    let [newest, before] =
+        ["resume.safetensors", "resume.previous.safetensors"].map(|name| folder.path().join(name));
+    let seed = fs::read(&newest).unwrap();
+    fuzz("resume", &[seed], |bytes| {
+        let mut bytes = bytes.to_vec();
+        right_sum(&mut bytes);
+        fs::write(&newest, bytes).unwrap();
+        let _ = fs::remove_file(&before);
+        Trainer::resume(small.job(), folder.path()).is_ok()
+    });
+}
+
+/// Gives a resume state the right check sum, so that what is behind it is read.
+fn right_sum(bytes: &mut [u8]) {
+    const KEY: &[u8] = b"\"convzoo.progress\":\"";
+    let Some(at) = bytes.windows(KEY.len()).position(|w| w == KEY).map(|at| at + KEY.len()) else {
+        return;
+    };
+    if at + 8 <= bytes.len() {
+        bytes[at..at + 8].fill(b'0');
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        let sum = format!("{:08x}", crc.sum());
+        bytes[at..at + 8].copy_from_slice(sum.as_bytes());
+    }
+}
+
+#[test]
+fn settings_of_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    small_run(folder.path());
+    let run = RunFolder::open(folder.path()).unwrap();
+    let [config, summary] = ["config.json", "summary.json"].map(|name| folder.path().join(name));
+    let seeds = [&config, &summary].map(|path| fs::read(path).unwrap());
+    fuzz("settings", &seeds, |bytes| {
+        fs::write(&config, bytes).unwrap();
+        fs::write(&summary, bytes).unwrap();
+        let settings = run.config();
+        let sensible = settings.as_ref().map(|config| config.train.check().is_ok());
+        run.summary().is_ok() || sensible.is_ok()
     });
 }

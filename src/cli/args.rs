@@ -147,6 +147,10 @@ pub struct RunArgs {
     #[arg(long, value_enum)]
     pub on_nan: Option<OnNanName>,
 
+    /// Begin although the network and its batches seem to need more memory than there is
+    #[arg(long)]
+    pub ignore_memory: bool,
+
     /// Only measure: no training
     #[arg(long)]
     pub eval: bool,

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod compare;
+mod data_check;
 mod diagram;
 mod draw;
 mod evaluate;
@@ -55,6 +56,8 @@ enum Command {
     Weights(weights::WeightsArgs),
     /// Train several networks under one budget and print one table
     Compare(compare::CompareArgs),
+    /// Look after data sets: read every picture, find bad files and duplicates
+    Data(data_check::DataArgs),
     /// Measure ops, networks and the machine
     Bench(bench::BenchArgs),
 }
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::list(args).map(done),
         Command::Weights(args) => weights::weights(args).map(done),
         Command::Compare(args) => compare::compare(args),
+        Command::Data(args) => data_check::data(args),
         Command::Bench(args) => bench::bench(args).map(done),
     })
 }

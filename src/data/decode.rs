@@ -38,6 +38,16 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<Picture> {
 
 /// Reads and decodes a file; an error names it.
 pub fn decode_file(path: &Path, limits: Limits) -> Result<Picture> {
+    decode_named(path, &read_file(path, limits)?, limits)
+}
+
+/// Decodes the bytes of a file; an error names it.
+pub(super) fn decode_named(path: &Path, bytes: &[u8], limits: Limits) -> Result<Picture> {
+    decode_or_say(bytes, limits).map_err(|cause| Error::file(path, cause))
+}
+
+/// The bytes of a file that may be a picture.
+pub(super) fn read_file(path: &Path, limits: Limits) -> Result<Vec<u8>> {
     let complain = |cause: &dyn std::fmt::Display| Error::file(path, cause);
     let about = std::fs::metadata(path).map_err(|cause| complain(&cause))?;
     if !about.is_file() {
@@ -50,8 +60,7 @@ pub fn decode_file(path: &Path, limits: Limits) -> Result<Picture> {
             limits.bytes
         )));
     }
-    let bytes = std::fs::read(path).map_err(|cause| complain(&cause))?;
-    decode_or_say(&bytes, limits).map_err(|cause| complain(&cause))
+    std::fs::read(path).map_err(|cause| complain(&cause))
 }
 
 fn decode_or_say(bytes: &[u8], limits: Limits) -> std::result::Result<Picture, String> {

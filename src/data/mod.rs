@@ -21,6 +21,7 @@
 //! ```
 
 mod cats_dogs;
+mod check;
 mod decode;
 pub mod drawn;
 mod folder;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use check::{BadFile, ClassReport, Duplicates, FolderReport, check_folder};
 pub use decode::{Limits, decode, decode_file};
 pub use folder::Files;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, OnBad};

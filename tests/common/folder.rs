@@ -10,13 +10,14 @@ use sha2::{Digest, Sha256};
 /// The columns of metrics.csv that measure time.
 const TIMES: [&str; 2] = ["images_per_s", "seconds"];
 /// Keys in JSON that measure time, or say how the program was called.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "seconds",
     "train_seconds",
     "wait_seconds",
     "train_images_per_s",
     "data_wait",
     "threads",
+    "workers",
     "command",
     "save_minutes",
 ];

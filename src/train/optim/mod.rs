@@ -96,6 +96,11 @@ impl Rule {
         }
     }
 
+    /// How many values are remembered for each value of a parameter.
+    pub(super) fn states(&self) -> usize {
+        self.state_names().len()
+    }
+
     /// Refuses numbers that make no sense.
     ///
     /// # Errors

@@ -280,3 +280,23 @@ fn numbers_that_are_not_finite_name_the_layer() {
     assert!(line.contains("step 1 (epoch 1, batch 2)"), "{line}");
     assert!(line.contains("--lr") && line.contains("--warmup"), "{line}");
 }
+
+#[test]
+fn batches_that_do_not_fit_are_refused_with_advice() {
+    if convzoo::train::available_memory().is_none_or(|bytes| bytes > 40 << 30) {
+        println!("skipped: memory cannot be known here, or there is very much of it");
+        return;
+    }
+    let bench = Bench::new();
+    let line = |side: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
+        command.current_dir(bench.folder.path()).args(["train", "resnet18", "--out", "run"]);
+        command.args(["--dataset", "folder", "--data-dir", "data", "--image-size", side]);
+        failure(command)
+    };
+    let large = line("2000");
+    assert!(large.contains("of memory") && large.contains("try --batch-size "), "{large}");
+    let huge = line("12000");
+    assert!(huge.contains("try a smaller --image-size"), "{huge}");
+    assert!(!bench.run("run").exists(), "nothing has begun");
+}

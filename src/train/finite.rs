@@ -103,7 +103,7 @@ pub(super) fn origin(trained: &impl Trainable, x: &Tensor, seed: u64) -> Result<
         format!(" ({name} is not finite itself: the step before was too large)")
     });
     let Some(network) = trained.network() else {
-        return Ok(format!("the layer cannot be told with cached features{because}"));
+        return Ok(format!("which layer cannot be told here, without its tree{because}"));
     };
     Ok(match first_layer(network, x, seed)? {
         Some(layer) => {

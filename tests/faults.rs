@@ -296,7 +296,7 @@ fn batches_that_do_not_fit_are_refused_with_advice() {
     };
     let large = line("2000");
     assert!(large.contains("of memory") && large.contains("try --batch-size "), "{large}");
-    let huge = line("12000");
+    let huge = line("6000");
     assert!(huge.contains("try a smaller --image-size"), "{huge}");
     assert!(!bench.run("run").exists(), "nothing has begun");
 }

@@ -218,7 +218,7 @@ fn the_check_counts_sizes_and_duplicates() {
     assert!(clean.status.success(), "{text}");
     assert!(text.contains("train/dog/1.png = train/dog/twin.png"), "{text}");
     assert!(text.contains("7 pictures, all can be read"), "{text}");
-    let row = "train  cat        3    0  0.0  8x8       10x20   30x30";
+    let row = "train  cat        3    0  0.0       8x8   10x20    30x30";
     assert!(text.lines().any(|line| line == row), "{text}");
 
     fs::copy(folder.path().join("pets/train/cat/2.png"), folder.path().join("pets/val/cat/2.png"))

@@ -10,6 +10,7 @@ mod evaluate;
 mod field;
 mod inspect;
 mod list;
+mod memory;
 mod predict;
 mod progress;
 mod recipe;

@@ -14,7 +14,7 @@ use super::{print_json, thousands};
 use crate::data::{DataKind, Loader};
 use crate::train::{
     CachedFeatures, Evaluation, Job, Outcome, RunFolder, RunLock, Summary, Trainable, Trainer,
-    TrainingMemory, available_memory, evaluate,
+    evaluate,
 };
 use crate::weights;
 
@@ -135,9 +135,6 @@ pub fn train_session(
     args: &RunArgs,
     voice: Voice,
 ) -> anyhow::Result<Option<Summary>> {
-    if !args.ignore_memory {
-        enough_memory(session)?;
-    }
     let (train, val) = (session.train_loader()?, session.val_loader()?);
     let Ran { folder, lock: _lock, outcome } = if session.config.train.finetune.cache_features {
         let network = CachedFeatures::new(&session.model.network)?;
@@ -167,36 +164,6 @@ pub fn train_session(
             Ok(None)
         }
     }
-}
-
-/// Refuses batches for which there is not enough memory: the system would end the program with no
-/// reason given. With frozen layers less is needed, how much less is not reckoned.
-fn enough_memory(session: &Session) -> anyhow::Result<()> {
-    let config = &session.config.train;
-    if !session.device.is_cpu() || !config.finetune.is_default() {
-        return Ok(());
-    }
-    let Some(available) = available_memory() else { return Ok(()) };
-    let input = (config.channels, config.image_size, config.image_size);
-    let memory = TrainingMemory::of(&session.model.network, input, &config.optimizer)?;
-    let batch = config.batch_size.min(session.config.data.train_images);
-    let needed = memory.bytes(batch);
-    if needed <= available {
-        return Ok(());
-    }
-    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
-    let advice = match memory.batch_within(available / 10 * 9) {
-        0 => "try a smaller --image-size or another network".to_owned(),
-        most => format!("try --batch-size {most} or less"),
-    };
-    bail!(
-        "training {} on batches of {batch} pictures of {size}x{size} takes some {} of memory, and {} \
-         are free; {advice} (--ignore-memory begins all the same)",
-        session.config.model.name,
-        gigabytes(needed),
-        gigabytes(available),
-        size = config.image_size
-    )
 }
 
 /// Where a run is, and how it ended; the lock is held as long as there is something to write.

@@ -60,6 +60,9 @@ impl Session {
             info.weights = saved.model.weights.clone();
         }
         train.finetune.apply(&mut model.network, train.lr)?;
+        if !args.eval && !args.ignore_memory {
+            super::memory::enough(&model.network, &train, dataset.train.len(), &device)?;
+        }
         let input = (train.channels, train.image_size, train.image_size);
         if device.is_cpu() && Engine::training(&model.network, input)?.is_none() {
             keep_memory(); // the ops take fresh memory for every result

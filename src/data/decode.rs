@@ -71,7 +71,12 @@ fn decode_or_say(bytes: &[u8], limits: Limits) -> std::result::Result<Picture, S
         .ok()
         .filter(|format| format.reading_enabled())
         .ok_or("not a picture; JPEG, PNG, WebP, BMP and GIF can be read")?;
-    let damaged = |error: image::ImageError| format!("{}: {error}", name_of(format));
+    // Some decoders' complaints have several lines.
+    let damaged = |error: image::ImageError| {
+        let text = error.to_string();
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("{}: {line}", name_of(format))
+    };
     if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
         return Err("JPEG: cut off, its end marker is missing".into());
     }

@@ -90,6 +90,29 @@ impl Rng {
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
+    /// Gamma with this shape and scale 1 (Marsaglia and Tsang, 2000); `shape` must be above 0.
+    fn gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            return self.gamma(shape + 1.0) * (1.0 - self.uniform()).powf(1.0 / shape);
+        }
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            if v > 0.0 && (1.0 - self.uniform()).ln() < 0.5 * x * x + d * (1.0 - v + v.ln()) {
+                return d * v;
+            }
+        }
+    }
+
+    /// Beta with both parameters `alpha`, which must be above 0: symmetric about a half.
+    pub fn beta(&mut self, alpha: f64) -> f64 {
+        let (a, b) = (self.gamma(alpha), self.gamma(alpha));
+        // Both may be too small for a number: then all of it lies at the ends.
+        if a + b > 0.0 { a / (a + b) } else { f64::from(u8::from(self.chance(0.5))) }
+    }
+
     /// Puts `items` into a random order (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
@@ -120,6 +143,21 @@ mod tests {
         assert!(mean.abs() < 0.02 && (var - 1.0).abs() < 0.02, "{mean} {var}");
         let mean = (0..n).map(|_| rng.uniform()).sum::<f64>() / n as f64;
         assert!((mean - 0.5).abs() < 0.01, "{mean}");
+    }
+
+    #[test]
+    fn beta_has_its_moments() {
+        for alpha in [0.2, 1.0, 3.0] {
+            let mut rng = Rng::new(2);
+            let n = 50_000;
+            let draws: Vec<f64> = (0..n).map(|_| rng.beta(alpha)).collect();
+            assert!(draws.iter().all(|x| (0.0..=1.0).contains(x)));
+            let mean = draws.iter().sum::<f64>() / n as f64;
+            let var = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
+            let expected = 1.0 / (4.0 * (2.0 * alpha + 1.0));
+            assert!((mean - 0.5).abs() < 0.01 && (var - expected).abs() < 0.003, "{alpha} {var}");
+        }
+        assert!((0..1000).map(|i| Rng::new(i).beta(1e-4)).all(|x| x == 0.0 || x == 1.0));
     }
 
     #[test]

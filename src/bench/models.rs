@@ -80,7 +80,7 @@ pub fn train_step(
     labels: &[u32],
 ) -> Result<Tensor> {
     let output = engine.forward(network.params(), x, 0)?;
-    let (_, loss) = losses(&output, labels, 0.0)?;
+    let (_, loss) = losses(&output, labels, None, &Default::default())?;
     engine.backward_into(network.params(), &loss.backward()?, &mut |entry, at, gradient| {
         optimizer.step_part(entry, at, gradient, RATE)
     })?;

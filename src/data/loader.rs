@@ -3,7 +3,8 @@
 //! Worker threads take the batches of an epoch in turn and finish them in any order; the iterator
 //! hands them out in the right one. What is in a batch depends on the seed, the epoch and the
 //! pictures alone: the order comes from the stream "shuffle" of the epoch, the augmentation of a
-//! picture from the stream "augment" of the epoch and the picture's index.
+//! picture from the stream "augment" of the epoch and the picture's index, and what is mixed in a batch
+//! from the stream "mix" of the epoch and the batch's number.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 
+use super::mix::{Mixed, Mixing};
 use super::picture::Picture;
 use super::source::Source;
 use super::transform::Pipeline;
@@ -49,6 +51,8 @@ pub struct LoaderOptions {
     pub keep_bytes: usize,
     /// What to do about pictures that cannot be read.
     pub on_bad: OnBad,
+    /// Whether pictures of a batch are mixed with one another.
+    pub mix: Mixing,
 }
 
 impl Default for LoaderOptions {
@@ -63,6 +67,7 @@ impl Default for LoaderOptions {
             ahead: 4,
             keep_bytes: 1 << 30,
             on_bad: OnBad::Skip,
+            mix: Mixing::default(),
         }
     }
 }
@@ -74,6 +79,8 @@ pub struct Batch {
     pub images: Tensor,
     /// The class of each picture.
     pub labels: Vec<u32>,
+    /// What has been mixed into the pictures, if anything.
+    pub mixed: Option<Mixed>,
     /// The index of each picture in its source.
     pub indices: Vec<usize>,
     /// Which batch of its epoch this is, from 0; a run resumes at `number + 1`.
@@ -315,10 +322,13 @@ impl Work {
             }
         }
         values.truncate(indices.len() * each);
+        let labels: Vec<u32> = indices.iter().map(|&index| self.source.label(index)).collect();
+        let mut rng = Rng::stream(self.options.seed, "mix", &[plan.epoch, number as u64]);
+        let sizes = [channels, height, width];
+        let mixed = self.options.mix.apply(&mut values, sizes, &labels, &mut rng);
         let shape = (indices.len(), channels, height, width);
         let images = Tensor::from_vec(values, shape, &Device::Cpu)?;
-        let labels = indices.iter().map(|&index| self.source.label(index)).collect();
-        Ok(Some(Batch { images, labels, indices, number }))
+        Ok(Some(Batch { images, labels, mixed, indices, number }))
     }
 }
 

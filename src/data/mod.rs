@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod augment;
 mod cats_dogs;
 mod check;
 mod decode;
@@ -28,6 +29,7 @@ mod folder;
 pub mod hub;
 pub mod imagenet;
 mod loader;
+mod mix;
 mod mnist;
 mod open;
 mod picture;
@@ -41,9 +43,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use check::{BadFile, ClassReport, Duplicates, FolderReport, check_folder};
+pub use augment::Change;
 pub use decode::{Limits, decode, decode_file};
 pub use folder::Files;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, OnBad};
+pub use mix::{Mixed, Mixing};
 pub use mnist::Digits;
 pub use open::{DATASETS, DEFAULT_VAL_SPLIT, DataRequest, open};
 pub use picture::Picture;

@@ -45,6 +45,12 @@ impl Picture {
         &self.pixels[y * stride..][..stride]
     }
 
+    /// One row's samples, to change.
+    pub(crate) fn row_mut(&mut self, y: usize) -> &mut [u8] {
+        let stride = self.width * self.channels;
+        &mut self.pixels[y * stride..][..stride]
+    }
+
     /// The part that begins at column `left`, row `top`; it must lie inside the picture.
     pub(crate) fn crop(&self, left: usize, top: usize, width: usize, height: usize) -> Self {
         let mut pixels = Vec::with_capacity(width * height * self.channels);

@@ -9,7 +9,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::DataKind;
-use super::picture::{Picture, luma};
+use super::augment::{self, tones};
+use super::picture::Picture;
 use super::resize::Filter;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -83,6 +84,27 @@ pub enum Step {
         /// Most change of saturation.
         saturation: f64,
     },
+    /// One change, of any kind and strength: torchvision's `TrivialAugmentWide` (Müller and Hutter,
+    /// 2021).
+    TrivialAugment,
+    /// Several changes of one strength, one after the other (Cubuk et al., 2020).
+    RandAugment {
+        /// How many.
+        changes: usize,
+        /// Their strength, 0 to 30.
+        magnitude: usize,
+    },
+    /// A random rectangle filled with one colour, with a probability (Zhong et al., 2020).
+    Erase {
+        /// The probability.
+        chance: f64,
+        /// Smallest and largest share of the area.
+        area: [f64; 2],
+        /// Smallest and largest height / width.
+        ratio: [f64; 2],
+        /// The colour, a sample for each channel.
+        fill: Vec<u8>,
+    },
     /// To f32: `(sample / 255 - mean) / std` for each channel. Always the last step.
     Normalise {
         /// Mean of each channel, of samples from 0 to 1.
@@ -101,6 +123,9 @@ impl Step {
                 | Step::RandomCrop { .. }
                 | Step::Flip { .. }
                 | Step::ColourJitter { .. }
+                | Step::TrivialAugment
+                | Step::RandAugment { .. }
+                | Step::Erase { .. }
         )
     }
 
@@ -134,6 +159,22 @@ impl Step {
                 if ![brightness, contrast, saturation].iter().all(|&x| share(x)) =>
             {
                 Some("colour jitter must be from 0 to 1")
+            }
+            Step::RandAugment { changes, magnitude }
+                if !(1..=14).contains(&changes) || magnitude > 30 =>
+            {
+                Some("rand-augment takes 1 to 14 changes of a magnitude from 0 to 30")
+            }
+            Step::Erase { chance, area, ratio, ref fill }
+                if !share(chance)
+                    || !ordered(area)
+                    || area[1] > 1.0
+                    || !ordered(ratio)
+                    || !matches!(fill.len(), 1 | 3) =>
+            {
+                Some(
+                    "erasing needs a chance and shares from 0 to 1, the smaller first, and a colour",
+                )
             }
             Step::Normalise { ref mean, ref std }
                 if !matches!(mean.len(), 1 | 3) || mean.len() != std.len() =>
@@ -180,6 +221,27 @@ impl Step {
             Step::ColourJitter { brightness, contrast, saturation } => {
                 let mut picture = picture.into_owned();
                 jitter(&mut picture, [brightness, contrast, saturation], rng);
+                Cow::Owned(picture)
+            }
+            Step::TrivialAugment => {
+                let mut picture = picture.into_owned();
+                augment::trivial(rng).apply(&mut picture);
+                Cow::Owned(picture)
+            }
+            Step::RandAugment { changes, magnitude } => {
+                let mut picture = picture.into_owned();
+                let sides = [picture.width, picture.height];
+                for _ in 0..changes {
+                    augment::of_magnitude(magnitude, sides, rng).apply(&mut picture);
+                }
+                Cow::Owned(picture)
+            }
+            Step::Erase { chance, area, ratio, ref fill } => {
+                if !rng.chance(chance) || fill.len() != picture.channels {
+                    return Ok(picture);
+                }
+                let mut picture = picture.into_owned();
+                augment::erase(&mut picture, area, ratio, fill, rng);
                 Cow::Owned(picture)
             }
             Step::Channels { .. } | Step::Normalise { .. } => picture,
@@ -283,40 +345,9 @@ fn jitter(picture: &mut Picture, most: [f64; 3], rng: &mut Rng) {
         let factor = factors[kind];
         match kind {
             _ if most[kind] == 0.0 => {}
-            0 => blend_with(picture, 0, factor),
-            1 => blend_with(picture, mean_grey(picture), factor),
-            _ => saturate(picture, factor),
-        }
-    }
-}
-
-/// PIL's blend: `other + factor * (sample - other)`, cut to 8 bits.
-fn blend(other: u8, sample: u8, factor: f32) -> u8 {
-    // `as` cuts the fraction and saturates at both ends.
-    (f32::from(other) + factor * (f32::from(sample) - f32::from(other))) as u8
-}
-
-/// Every sample blended with one value.
-fn blend_with(picture: &mut Picture, other: u8, factor: f32) {
-    let table: [u8; 256] = std::array::from_fn(|sample| blend(other, sample as u8, factor));
-    picture.pixels.iter_mut().for_each(|sample| *sample = table[usize::from(*sample)]);
-}
-
-/// The rounded mean of the grey picture.
-fn mean_grey(picture: &Picture) -> u8 {
-    let sum: u64 = match picture.channels {
-        3 => picture.pixels.as_chunks::<3>().0.iter().map(|rgb| u64::from(luma(rgb))).sum(),
-        _ => picture.pixels.iter().map(|&grey| u64::from(grey)).sum(),
-    };
-    (sum as f64 / (picture.width * picture.height) as f64 + 0.5) as u8
-}
-
-/// Every pixel blended with its grey; a grey picture stays as it is.
-fn saturate(picture: &mut Picture, factor: f32) {
-    if picture.channels == 3 {
-        for rgb in picture.pixels.as_chunks_mut::<3>().0 {
-            let grey = luma(rgb);
-            *rgb = rgb.map(|sample| blend(grey, sample, factor));
+            0 => tones::brightness(picture, factor),
+            1 => tones::contrast(picture, factor),
+            _ => tones::saturate(picture, factor),
         }
     }
 }
@@ -410,6 +441,11 @@ impl Pipeline {
             return Err(complain("it needs a crop or an exact resize, to fix the size"));
         };
         let channels = mean.len();
+        let fits =
+            |step: &Step| !matches!(step, Step::Erase { fill, .. } if fill.len() != channels);
+        if !steps.iter().all(fits) {
+            return Err(complain("the colour to erase with has another number of channels"));
+        }
         Ok(Pipeline { steps, channels, size })
     }
 
@@ -483,6 +519,33 @@ impl Pipeline {
         let size = self.size;
         let mut steps = self.steps;
         steps.insert(steps.len() - 1, Step::RandomCrop { size, padding: most });
+        Pipeline::new(steps)
+    }
+
+    /// The same pipeline with stronger changes of the pictures: those of `changes`, in the place of
+    /// colour jitter, or before the channels are made.
+    ///
+    /// # Errors
+    /// A step that makes no sense there.
+    pub fn with_changes(self, changes: Step) -> Result<Self> {
+        let mut steps = self.steps;
+        steps.retain(|step| !matches!(step, Step::ColourJitter { .. }));
+        let at = steps.iter().rposition(|step| matches!(step, Step::Channels { .. }));
+        steps.insert(at.unwrap_or(0), changes);
+        Pipeline::new(steps)
+    }
+
+    /// The same pipeline with a random rectangle erased, with this probability, before pictures are
+    /// normalised: torchvision's `RandomErasing`, filled with the mean.
+    ///
+    /// # Errors
+    /// A probability that is none.
+    pub fn with_erasing(self, chance: f64) -> Result<Self> {
+        let mut steps = self.steps;
+        let Some(Step::Normalise { mean, .. }) = steps.last() else { return Pipeline::new(steps) };
+        let fill = mean.iter().map(|mean| (255.0 * mean).round() as u8).collect();
+        let erase = Step::Erase { chance, area: [0.02, 0.33], ratio: [0.3, 3.3], fill };
+        steps.insert(steps.len() - 1, erase);
         Pipeline::new(steps)
     }
 
@@ -628,6 +691,11 @@ impl fmt::Display for Step {
             Step::ColourJitter { brightness, contrast, saturation } => {
                 write!(f, "colour-jitter {brightness}/{contrast}/{saturation}")
             }
+            Step::TrivialAugment => write!(f, "trivial-augment"),
+            Step::RandAugment { changes, magnitude } => {
+                write!(f, "rand-augment {changes} of {magnitude}")
+            }
+            Step::Erase { chance, .. } => write!(f, "erase {chance}"),
             Step::Normalise { .. } => write!(f, "normalise"),
         }
     }
@@ -687,21 +755,11 @@ mod tests {
     }
 
     #[test]
-    fn colours_change_as_pil_changes_them() {
+    fn jitter_of_nothing_changes_nothing() {
         let start = Picture::new(2, 1, 3, vec![200, 100, 50, 10, 20, 30]).unwrap();
-        let changed = |change: &dyn Fn(&mut Picture)| {
-            let mut picture = start.clone();
-            change(&mut picture);
-            picture.pixels
-        };
-        assert_eq!(changed(&|p| blend_with(p, 0, 1.5)), [255, 150, 75, 15, 30, 45]);
-        assert_eq!(changed(&|p| blend_with(p, 0, 0.99)), [198, 99, 49, 9, 19, 29]);
-        // Greys 124 and 18: their mean is 71.
-        assert_eq!(mean_grey(&start), 71);
-        assert_eq!(changed(&|p| blend_with(p, 71, 0.0)), [71; 6]);
-        assert_eq!(changed(&|p| saturate(p, 0.0)), [124, 124, 124, 18, 18, 18]);
-        assert_eq!(changed(&|p| saturate(p, 1.0)), start.pixels);
-        assert_eq!(changed(&|p| jitter(p, [0.0; 3], &mut Rng::new(1))), start.pixels);
+        let mut picture = start.clone();
+        jitter(&mut picture, [0.0; 3], &mut Rng::new(1));
+        assert_eq!(picture, start);
     }
 
     #[test]

@@ -3,12 +3,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::criterion::ClassWeights;
+use super::ema::check_decay;
 use super::finetune::FineTune;
 use super::finite::OnNan;
+use super::held::GradientRule;
 use super::optim::{Rule, check};
 use super::schedule::{LearningRate, Schedule, Warmup};
-use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Pipeline, times};
+use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Mixing, Pipeline, times};
 use crate::models::{Model, Stem};
+use crate::weights::SaveType;
 use crate::{Error, Result};
 
 /// The version of candle that convzoo is built with.
@@ -36,6 +40,28 @@ pub struct TrainConfig {
     pub warmup: Warmup,
     /// Share of a label that is spread over all classes.
     pub label_smoothing: f64,
+    /// How much each class counts in the training loss.
+    #[serde(skip_serializing_if = "ClassWeights::is_default")]
+    pub class_weights: ClassWeights,
+    /// What is done to gradients before a step.
+    #[serde(skip_serializing_if = "GradientRule::is_default")]
+    pub gradients: GradientRule,
+    /// α of mixup, 0 for none: see [`Mixing`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mixup: f64,
+    /// α of CutMix, 0 for none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cutmix: f64,
+    /// The decay of averaged weights, which are evaluated and kept beside the others: see
+    /// [`Ema`](super::Ema).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// End after so many evaluations without better weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+    /// The type of the weight files. What is trained, and the resume state, keep theirs.
+    #[serde(skip_serializing_if = "SaveType::is_default")]
+    pub save_type: SaveType,
     /// Which layers are trained, and how fast; [`FineTune::apply`] makes a network follow it.
     #[serde(skip_serializing_if = "FineTune::is_default")]
     pub finetune: FineTune,
@@ -69,6 +95,13 @@ impl Default for TrainConfig {
             schedule: Schedule::Cosine { min_lr: 0.0 },
             warmup: Warmup::NONE,
             label_smoothing: 0.0,
+            class_weights: ClassWeights::Equal,
+            gradients: GradientRule::default(),
+            mixup: 0.0,
+            cutmix: 0.0,
+            ema: None,
+            patience: None,
+            save_type: SaveType::F32,
             finetune: FineTune::default(),
             seed: 42,
             image_size: 96,
@@ -103,6 +136,16 @@ impl TrainConfig {
         let smoothing = self.label_smoothing;
         check("label smoothing", smoothing, (0.0..1.0).contains(&smoothing), "in [0, 1)")?;
         check("minutes between saves", self.save_minutes, self.save_minutes > 0.0, "above 0")?;
+        if self.patience == Some(0) {
+            return Err(Error::Setting("patience: got 0; at least 1 is needed".to_owned()));
+        }
+        if self.finetune.cache_features && !self.mixing().is_none() {
+            let message = "--cache-features needs the same pictures every time: no mixup or cutmix";
+            return Err(Error::Setting(message.to_owned()));
+        }
+        self.ema.map_or(Ok(()), check_decay)?;
+        self.mixing().check()?;
+        self.gradients.check()?;
         self.optimizer.check()?;
         self.finetune.check()?;
         self.schedule.check()?;
@@ -113,7 +156,13 @@ impl TrainConfig {
     /// left out, since a batch norm cannot learn from one.
     pub fn train_loader(&self, count: usize) -> LoaderOptions {
         let drop_last = count > self.batch_size && count % self.batch_size == 1;
-        LoaderOptions { shuffle: true, drop_last, ..self.eval_loader() }
+        let mix = self.mixing();
+        LoaderOptions { shuffle: true, drop_last, mix, ..self.eval_loader() }
+    }
+
+    /// How training pictures are mixed.
+    pub fn mixing(&self) -> Mixing {
+        Mixing { mixup: self.mixup, cutmix: self.cutmix }
     }
 
     /// For a loader of pictures to evaluate on: in order, all of them.
@@ -127,6 +176,10 @@ impl TrainConfig {
         let (schedule, epochs) = (self.schedule.clone(), self.epochs as u64);
         LearningRate::new(self.lr, schedule, self.warmup, batches as u64, epochs)
     }
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// What is trained.
@@ -268,6 +321,8 @@ impl RunConfig {
 /// far it goes.
 const FREE: &[&str] = &[
     "train.epochs",
+    "train.patience",
+    "train.save_type",
     "train.save_minutes",
     "train.on_nan",
     "train.workers",

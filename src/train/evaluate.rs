@@ -58,6 +58,45 @@ impl Trainable for Model {
     }
 }
 
+/// How each picture is looked at where a network is measured or asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Views {
+    /// As it is.
+    #[default]
+    One,
+    /// As it is and mirrored left to right: the mean of both probabilities counts.
+    Flip,
+}
+
+impl Views {
+    /// Logits [N, classes] of pictures [N, C, H, W], by what gives them for one view.
+    ///
+    /// # Errors
+    /// Those of `one`.
+    pub fn logits(
+        self,
+        images: &Tensor,
+        one: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let logits = one(images)?;
+        if self == Views::One {
+            return Ok(logits);
+        }
+        let columns: Vec<u32> = (0..images.dim(3)? as u32).rev().collect();
+        let mirrored = images.index_select(&Tensor::new(columns, images.device())?, 3)?;
+        let log_p = log_softmax(&logits)?;
+        let other = log_softmax(&one(&mirrored)?)?;
+        // log (p + q) / 2, whose softmax is that mean again
+        let most = log_p.maximum(&other)?;
+        let sum = ((log_p - &most)?.exp()? + (other - &most)?.exp()?)?;
+        Ok(((sum / 2.0)?.log()? + most)?)
+    }
+}
+
+fn log_softmax(logits: &Tensor) -> Result<Tensor> {
+    Ok(candle_nn::ops::log_softmax(&logits.detach(), candle_core::D::Minus1)?)
+}
+
 /// The result of a pass over labelled pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -91,7 +130,8 @@ pub(super) fn per_second(images: u64, seconds: f64) -> f64 {
 /// Where pictures cannot be read or do not fit the network.
 pub fn evaluate(network: &impl Trainable, loader: &Loader, device: &Device) -> Result<Evaluation> {
     let start = Instant::now();
-    let sums = pass(network, loader, device, &mut |_| ControlFlow::Continue(()))?;
+    let watch = &mut |_| ControlFlow::Continue(());
+    let sums = pass(network, loader, device, Views::One, watch, &mut |_, _| Ok(()))?;
     Ok(evaluation(&sums.unwrap_or_default(), start))
 }
 
@@ -107,11 +147,11 @@ pub fn evaluate_watched(
     watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Evaluation>> {
     let start = Instant::now();
-    let sums = pass(network, loader, device, watch)?;
+    let sums = pass(network, loader, device, Views::One, watch, &mut |_, _| Ok(()))?;
     Ok(sums.map(|sums| evaluation(&sums, start)))
 }
 
-fn evaluation(sums: &Sums, start: Instant) -> Evaluation {
+pub(super) fn evaluation(sums: &Sums, start: Instant) -> Evaluation {
     Evaluation {
         loss: sums.mean_loss(),
         top1: sums.top1_share(),
@@ -121,11 +161,15 @@ fn evaluation(sums: &Sums, start: Instant) -> Evaluation {
     }
 }
 
-fn pass(
+/// Runs all pictures of a loader, and calls `each` with the logits and labels of every batch, then
+/// `watch`; `None` where that broke off.
+pub(super) fn pass(
     network: &impl Trainable,
     loader: &Loader,
     device: &Device,
+    views: Views,
     watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    each: &mut dyn FnMut(&Tensor, &[u32]) -> Result<()>,
 ) -> Result<Option<Sums>> {
     let mut sums = Sums::default();
     let entropy = CrossEntropyParams { reduction: Reduction::Sum, ..Default::default() };
@@ -139,10 +183,11 @@ fn pass(
             let (_, c, h, w) = images.dims4()?;
             engine = Engine::evaluation(network, (c, h, w))?;
         }
-        let logits = match &mut engine {
-            Some(engine) => engine.logits(network.params(), &images)?,
-            None => network.forward(&images, Mode::Eval)?.logits,
-        };
+        let logits = views.logits(&images, &mut |images| match &mut engine {
+            Some(engine) => engine.logits(network.params(), images),
+            None => Ok(network.forward(images, Mode::Eval)?.logits),
+        })?;
+        each(&logits, &batch.labels)?;
         let loss = number(&ops::cross_entropy(&logits, &batch.labels, &entropy)?)?;
         sums.add(&logits, &batch.labels, loss)?;
         if watch(batch.number + 1).is_break() {

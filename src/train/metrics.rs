@@ -59,7 +59,7 @@ impl Sums {
 }
 
 /// How many classes come before `label`; none where a logit is NaN or there is no such class.
-fn place(row: &[f64], label: usize) -> Option<usize> {
+pub(super) fn place(row: &[f64], label: usize) -> Option<usize> {
     let own = *row.get(label)?;
     if row.iter().any(|x| x.is_nan()) {
         return None;

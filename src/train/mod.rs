@@ -7,12 +7,16 @@
 //! Everything follows from the settings, the seed and the number of the step: the same run gives the
 //! same bits on any number of threads, and when it is stopped and resumed.
 
+mod assess;
 mod checkpoint;
 mod config;
+mod criterion;
+mod ema;
 mod evaluate;
 mod features;
 mod finetune;
 mod finite;
+mod held;
 mod lock;
 mod memory;
 mod metrics;
@@ -23,11 +27,16 @@ mod same;
 mod schedule;
 mod trainer;
 
+pub use assess::{Assessment, Assessments, Bin, ClassScore, assess};
 pub use config::{CANDLE_VERSION, DataInfo, ModelInfo, RunConfig, TrainConfig, Versions};
-pub use evaluate::{Evaluation, Trainable, evaluate, evaluate_watched};
+pub use criterion::ClassWeights;
+pub(crate) use criterion::losses;
+pub use ema::Ema;
+pub use evaluate::{Evaluation, Trainable, Views, evaluate, evaluate_watched};
 pub use features::CachedFeatures;
 pub use finetune::FineTune;
 pub use finite::OnNan;
+pub use held::{GradientRule, HeldGradients};
 pub use lock::RunLock;
 pub use memory::{TrainingMemory, available_memory};
 pub use metrics::Sums;
@@ -35,5 +44,4 @@ pub use observer::{BatchDone, Observer, Started};
 pub use optim::{Optimizer, Rule};
 pub use run::{Best, EpochRow, METRICS_HEADER, Progress, RunFolder, Summary};
 pub use schedule::{LearningRate, Length, Schedule, Warmup};
-pub(crate) use trainer::losses;
 pub use trainer::{Job, Outcome, Trainer};

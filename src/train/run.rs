@@ -5,6 +5,8 @@
 //! | `config.json` | [`RunConfig`]: every setting, the data's identity, versions |
 //! | `metrics.csv` | one [`EpochRow`] a line |
 //! | `best.safetensors`, `last.safetensors` | weights, with what is needed to predict with them |
+//! | `ema.safetensors` | the best averaged weights, with `--ema` |
+//! | `evaluation.json` | [`Assessments`](super::Assessments) of the best weights, at the end |
 //! | `resume.safetensors` | parameters, optimiser state and [`Progress`]: enough to go on |
 //! | `resume.previous.safetensors` | the state before that, should the newest be damaged |
 //! | `summary.json` | [`Summary`], at the end |
@@ -22,6 +24,7 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::assess::Assessments;
 use super::checkpoint::{BEFORE, NEWEST};
 use super::config::RunConfig;
 use super::evaluate::per_second;
@@ -30,13 +33,25 @@ use crate::nn::Params;
 use crate::weights::{self, Metadata};
 use crate::{Error, Result, files};
 
-/// The first line of `metrics.csv`.
+/// The first line of `metrics.csv`; with averaged weights [`EMA_COLUMNS`] follow.
 pub const METRICS_HEADER: &str =
     "epoch,lr,train_loss,train_top1,val_loss,val_top1,images_per_s,seconds";
 
+/// The columns that a run with averaged weights has besides.
+pub const EMA_COLUMNS: &str = "ema_val_loss,ema_val_top1";
+
+/// The results of the best weights in detail.
+const EVALUATION: &str = "evaluation.json";
+
 /// Files that only a run that has begun leaves.
-const FILES: [&str; 5] =
-    ["config.json", "metrics.csv", "best.safetensors", "last.safetensors", "summary.json"];
+const FILES: [&str; 6] = [
+    "config.json",
+    "metrics.csv",
+    "best.safetensors",
+    "last.safetensors",
+    "ema.safetensors",
+    "summary.json",
+];
 
 /// What came of an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +70,12 @@ pub struct EpochRow {
     pub val_top1: Option<f64>,
     /// Share of validation pictures whose class was among the first five.
     pub val_top5: Option<f64>,
+    /// Mean validation loss of the averaged weights, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_val_loss: Option<f64>,
+    /// Share of validation pictures that were right with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_val_top1: Option<f64>,
     /// Training pictures seen.
     pub images: u64,
     /// Seconds of training alone, waiting for pictures included.
@@ -71,7 +92,6 @@ impl EpochRow {
 
     /// Its line of `metrics.csv`.
     fn line(&self) -> String {
-        let cell = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
         format!(
             "{},{},{:.6},{:.6},{},{},{:.2},{:.3}",
             self.epoch,
@@ -84,6 +104,11 @@ impl EpochRow {
             self.seconds
         )
     }
+}
+
+/// A cell of `metrics.csv`.
+fn cell(value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| format!("{value:.6}"))
 }
 
 /// The epoch with the best weights so far.
@@ -112,6 +137,9 @@ pub struct Progress {
     pub rows: Vec<EpochRow>,
     /// The best of them.
     pub best: Option<Best>,
+    /// The best of them with averaged weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_ema: Option<Best>,
     /// Names of pictures that could not be read and were left out.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub left_out: BTreeSet<String>,
@@ -159,6 +187,15 @@ pub struct Summary {
     pub best_val_top1: Option<f64>,
     /// That epoch, from 1.
     pub best_epoch: Option<usize>,
+    /// Validation top-1 of the best averaged weights, which are in `ema.safetensors`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_ema_top1: Option<f64>,
+    /// Their epoch, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_ema_epoch: Option<usize>,
+    /// Whether it ended before its last epoch since nothing got better.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped_early: bool,
     /// Top-1 of the best weights on the test pictures, where there are any and they were measured.
     #[serde(default)]
     pub test_top1: Option<f64>,
@@ -209,6 +246,9 @@ impl Summary {
             val_loss: last.and_then(|row| row.val_loss),
             best_val_top1: progress.best.map(|best| best.top1),
             best_epoch: progress.best.map(|best| best.epoch),
+            best_ema_top1: progress.best_ema.map(|best| best.top1),
+            best_ema_epoch: progress.best_ema.map(|best| best.epoch),
+            stopped_early: progress.epoch < config.train.epochs,
             test_top1: None,
             test_loss: None,
             params: config.model.params,
@@ -337,15 +377,40 @@ impl RunFolder {
         self.write_json("summary.json", summary)
     }
 
+    /// Writes `evaluation.json`.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write_evaluation(&self, assessments: &Assessments) -> Result<()> {
+        let path = self.file(EVALUATION);
+        // In one line: a confusion matrix of a thousand classes has a million numbers.
+        let text = serde_json::to_string(assessments).map_err(|e| Error::file(&path, e))?;
+        files::write_bytes(&path, (text + "\n").as_bytes())
+    }
+
+    /// The results of its best weights in detail.
+    ///
+    /// # Errors
+    /// Where `evaluation.json` cannot be read: the run may not be finished.
+    pub fn evaluation(&self) -> Result<Assessments> {
+        self.read_json(EVALUATION)
+    }
+
     pub(super) fn write_metrics(&self, rows: &[EpochRow]) -> Result<()> {
-        let mut text = format!("{METRICS_HEADER}\n");
+        let ema = rows.iter().any(|row| row.ema_val_loss.is_some());
+        let mut text = METRICS_HEADER.to_owned();
+        // A String takes everything.
+        let _ = if ema { writeln!(text, ",{EMA_COLUMNS}") } else { writeln!(text) };
         for row in rows {
-            let _ = writeln!(text, "{}", row.line()); // a String takes everything
+            let line = row.line();
+            let (loss, top1) = (cell(row.ema_val_loss), cell(row.ema_val_top1));
+            let _ =
+                if ema { writeln!(text, "{line},{loss},{top1}") } else { writeln!(text, "{line}") };
         }
         files::write_bytes(&self.file("metrics.csv"), text.as_bytes())
     }
 
-    /// Writes `best.safetensors` or `last.safetensors`.
+    /// Writes `best.safetensors`, `last.safetensors` or `ema.safetensors`.
     pub(super) fn write_weights(
         &self,
         name: &str,
@@ -366,7 +431,7 @@ impl RunFolder {
             data_kind: config.data.kind.to_string(),
             val_top1,
         };
-        weights::save(&path, params, &metadata)
+        weights::save_as(&path, params, &metadata, config.train.save_type)
     }
 }
 
@@ -426,6 +491,8 @@ mod tests {
             val_loss: None,
             val_top1: None,
             val_top5: None,
+            ema_val_loss: None,
+            ema_val_top1: None,
             images: 30,
             train_seconds: 2.0,
             seconds: 2.5,

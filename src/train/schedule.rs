@@ -34,6 +34,25 @@ pub enum Schedule {
         /// Where it would end, one step after the run's last.
         min_lr: f64,
     },
+    /// Half a cosine again and again, each from the base rate (Loshchilov and Hutter, 2017, section 3).
+    CosineRestarts {
+        /// Epochs of the first.
+        every: f64,
+        /// Length of each over that of the one before.
+        growth: f64,
+        /// Where each would end.
+        min_lr: f64,
+    },
+    /// Times `factor` when the validation loss has not fallen for more than `patience` evaluations, as
+    /// PyTorch's `ReduceLROnPlateau`: by a ten-thousandth at least.
+    Plateau {
+        /// Factor of each reduction.
+        factor: f64,
+        /// Evaluations without a lower loss that are borne.
+        patience: usize,
+        /// It goes no lower.
+        min_lr: f64,
+    },
     /// `(1 - t)^power`, as GoogLeNet and SqueezeNet were trained.
     Polynomial {
         /// The exponent; 1 is a straight line.
@@ -62,6 +81,8 @@ impl Schedule {
             Schedule::Step { .. } => "step",
             Schedule::MultiStep { .. } => "multi-step",
             Schedule::Cosine { .. } => "cosine",
+            Schedule::CosineRestarts { .. } => "cosine-restarts",
+            Schedule::Plateau { .. } => "plateau",
             Schedule::Polynomial { .. } => "polynomial",
             Schedule::OneCycle { .. } => "one-cycle",
         }
@@ -86,6 +107,16 @@ impl Schedule {
                 positive("gamma", *gamma)
             }
             Schedule::Cosine { min_lr } => check("min_lr", *min_lr, *min_lr >= 0.0, "0 or more"),
+            Schedule::CosineRestarts { every, growth, min_lr } => {
+                positive("the epochs between restarts", *every)?;
+                check("the growth between restarts", *growth, *growth >= 1.0, "1 or more")?;
+                check("min_lr", *min_lr, *min_lr >= 0.0, "0 or more")
+            }
+            Schedule::Plateau { factor, min_lr, .. } => {
+                let falls = *factor > 0.0 && *factor < 1.0;
+                check("the factor of a plateau", *factor, falls, "between 0 and 1")?;
+                check("min_lr", *min_lr, *min_lr >= 0.0, "0 or more")
+            }
             Schedule::Polynomial { power } => positive("power", *power),
             Schedule::OneCycle { pct_start, div_factor, final_div_factor } => {
                 check("pct_start", *pct_start, (0.0..=1.0).contains(pct_start), "from 0 to 1")?;
@@ -106,6 +137,13 @@ impl fmt::Display for Schedule {
                 write!(f, ", times {gamma} at epochs {milestones:?}")
             }
             Schedule::Cosine { min_lr } => write!(f, " to {min_lr}"),
+            Schedule::CosineRestarts { every, growth, min_lr } => {
+                write!(f, " to {min_lr}, again after {every} epochs")?;
+                if *growth == 1.0 { Ok(()) } else { write!(f, ", each {growth} times as long") }
+            }
+            Schedule::Plateau { factor, patience, .. } => {
+                write!(f, ", times {factor} after {patience} evaluations without a lower loss")
+            }
             Schedule::Polynomial { power } => write!(f, ", power {power}"),
         }
     }
@@ -120,11 +158,15 @@ impl FromStr for Schedule {
             "constant" => Ok(Schedule::Constant),
             "step" => Ok(Schedule::Step { every: 30.0, gamma: 0.1 }),
             "cosine" => Ok(Schedule::Cosine { min_lr: 0.0 }),
+            "cosine-restarts" => {
+                Ok(Schedule::CosineRestarts { every: 10.0, growth: 2.0, min_lr: 0.0 })
+            }
+            "plateau" => Ok(Schedule::Plateau { factor: 0.1, patience: 10, min_lr: 0.0 }),
             "polynomial" => Ok(Schedule::Polynomial { power: 1.0 }),
             "one-cycle" => Ok(Schedule::ONE_CYCLE),
             other => Err(Error::Setting(format!(
-                "no schedule is called {other}; there are constant, step, cosine, polynomial, \
-                 one-cycle"
+                "no schedule is called {other}; there are constant, step, cosine, \
+                 cosine-restarts, plateau, polynomial, one-cycle"
             ))),
         }
     }
@@ -224,6 +266,19 @@ impl LearningRate {
         self.scheduled(self.warmup) * (self.warmup_from + (1.0 - self.warmup_from) * share)
     }
 
+    /// The learning rate of step `step` after evaluations with these losses, from the first: a plateau
+    /// depends on them, the other schedules do not.
+    pub fn after(&self, step: u64, losses: impl IntoIterator<Item = f64>) -> f64 {
+        let lr = self.at(step);
+        match self.schedule {
+            Schedule::Plateau { factor, patience, min_lr } => {
+                let reduced = lr * power(factor, plateaus(losses, patience));
+                reduced.max(min_lr.min(lr))
+            }
+            _ => lr,
+        }
+    }
+
     /// Without warm-up. Steps down come at epochs of the run; the smooth schedules stretch over what
     /// the warm-up leaves.
     fn scheduled(&self, step: u64) -> f64 {
@@ -231,7 +286,7 @@ impl LearningRate {
         let at = (step - self.warmup) as f64;
         let t = (at / rest).min(1.0);
         match self.schedule {
-            Schedule::Constant => self.base,
+            Schedule::Constant | Schedule::Plateau { .. } => self.base,
             Schedule::Step { every, gamma } => {
                 let every = in_steps(every, self.per_epoch).max(1);
                 self.base * power(gamma, step / every)
@@ -241,6 +296,10 @@ impl LearningRate {
                 self.base * power(gamma, milestones.iter().filter(passed).count() as u64)
             }
             Schedule::Cosine { min_lr } => cosine(self.base, min_lr, t),
+            Schedule::CosineRestarts { every, growth, min_lr } => {
+                let first = in_steps(every, self.per_epoch).max(1) as f64;
+                cosine(self.base, min_lr, since_restart(at, first, growth))
+            }
             Schedule::Polynomial { power } => self.base * (1.0 - t).powf(power),
             Schedule::OneCycle { pct_start, div_factor, final_div_factor } => {
                 let first = self.base / div_factor;
@@ -255,6 +314,35 @@ impl LearningRate {
             }
         }
     }
+}
+
+/// The share of the period under way that is over at step `at`.
+fn since_restart(at: f64, first: f64, growth: f64) -> f64 {
+    if growth == 1.0 {
+        return at % first / first;
+    }
+    let (mut at, mut period) = (at, first);
+    while at >= period {
+        at -= period;
+        period *= growth;
+    }
+    at / period
+}
+
+/// How often the loss has not fallen for more than `patience` evaluations.
+fn plateaus(losses: impl IntoIterator<Item = f64>, patience: usize) -> u64 {
+    let (mut best, mut waited, mut times) = (f64::INFINITY, 0, 0);
+    for loss in losses {
+        if loss < best * (1.0 - 1e-4) {
+            (best, waited) = (loss, 0);
+            continue;
+        }
+        waited += 1;
+        if waited > patience {
+            (waited, times) = (0, times + 1);
+        }
+    }
+    times
 }
 
 fn power(gamma: f64, times: u64) -> f64 {
@@ -289,6 +377,9 @@ mod tests {
             Schedule::Step { every: 0.1, gamma: 0.5 },
             Schedule::MultiStep { milestones: vec![0.0, 1.5], gamma: 0.1 },
             Schedule::Cosine { min_lr: 0.001 },
+            Schedule::CosineRestarts { every: 0.4, growth: 1.5, min_lr: 0.001 },
+            Schedule::CosineRestarts { every: 1.0, growth: 1.0, min_lr: 0.0 },
+            Schedule::Plateau { factor: 0.5, patience: 1, min_lr: 0.0 },
             Schedule::Polynomial { power: 2.0 },
             Schedule::ONE_CYCLE,
         ];
@@ -317,7 +408,30 @@ mod tests {
     }
 
     #[test]
+    fn restarts_come_when_they_should() {
+        let restarts = Schedule::CosineRestarts { every: 1.0, growth: 2.0, min_lr: 0.2 };
+        let rate = LearningRate::new(1.0, restarts, Warmup::NONE, 10, 7);
+        for (step, lr) in [(0, 1.0), (5, 0.6), (10, 1.0), (20, 0.6), (30, 1.0), (50, 0.6)] {
+            assert!((rate.at(step) - lr).abs() < 1e-12, "step {step}: {}", rate.at(step));
+        }
+        assert!(rate.at(9) < 0.23 && rate.at(29) < 0.21);
+    }
+
+    #[test]
+    fn a_plateau_lowers_the_rate_as_pytorch_does() {
+        let plateau = Schedule::Plateau { factor: 0.5, patience: 2, min_lr: 0.2 };
+        let rate = LearningRate::new(1.0, plateau, Warmup::NONE, 10, 20);
+        // Third evaluation without a fall: one reduction; a fall of less than 1e-4 is none.
+        let losses = [1.0, 0.9, 0.9, 0.95, 0.89999, 0.9, 0.9, 0.9, 0.1, 1.0, 1.0, 1.0];
+        let after = |count: usize| rate.after(0, losses[..count].iter().copied());
+        let expected = [1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.2];
+        assert_eq!(std::array::from_fn::<_, 13, _>(after), expected);
+    }
+
+    #[test]
     fn senseless_settings_are_refused() {
+        assert!(Schedule::CosineRestarts { every: 1.0, growth: 0.5, min_lr: 0.0 }.check().is_err());
+        assert!(Schedule::Plateau { factor: 1.0, patience: 1, min_lr: 0.0 }.check().is_err());
         assert!(Schedule::Step { every: 0.0, gamma: 0.1 }.check().is_err());
         assert!(Schedule::Cosine { min_lr: f64::NAN }.check().is_err());
         assert!(Warmup::epochs(-1.0).check().is_err());

@@ -12,8 +12,11 @@ use candle_core::{Device, Tensor};
 
 use super::checkpoint::{self, State};
 use super::config::RunConfig;
+use super::criterion::losses;
+use super::ema::Ema;
 use super::evaluate::{Evaluation, Trainable, evaluate_watched, input, number, per_second};
 use super::finite::{self, OnNan, Statistics, all_finite};
+use super::held::HeldGradients;
 use super::lock::RunLock;
 use super::metrics::Sums;
 use super::observer::{BatchDone, Observer, Started};
@@ -21,9 +24,9 @@ use super::optim::Optimizer;
 use super::run::{Best, EpochRow, Progress, RunFolder, Summary};
 use super::same;
 use super::schedule::LearningRate;
-use crate::data::{Batch, Loader};
-use crate::nn::{Engine, Mode, Output};
-use crate::ops::{self, CrossEntropyParams};
+use crate::data::{Batch, Loader, Mixed};
+use crate::nn::{Engine, Mode, Params};
+use crate::ops::CrossEntropyParams;
 use crate::rng::Rng;
 use crate::{Error, Result, files};
 
@@ -67,10 +70,18 @@ pub struct Trainer<'a, N> {
     folder: RunFolder,
     lock: Arc<RunLock>,
     optimizer: Optimizer,
+    /// The loss, but for its labels.
+    entropy: CrossEntropyParams,
+    /// Gradients that wait for a step, where they are not used as they come.
+    held: Option<HeldGradients>,
+    /// Averaged weights, where they are asked for.
+    ema: Option<Ema>,
     /// What runs the steps, if it can run the network; asked with the first batch.
     engine: Option<Option<Engine>>,
     rate: LearningRate,
     progress: Progress,
+    /// The learning rate of the last step.
+    lr: f64,
     /// When the resume state was last saved.
     saved: Instant,
     /// Pictures that the observer has been told of.
@@ -105,11 +116,11 @@ impl<'a, N: Trainable> Trainer<'a, N> {
     /// Settings that make no sense; a folder that cannot be written, holds a run already, or is one
     /// that another process writes to.
     pub fn start(job: Job<'a, N>, folder: &Path) -> Result<Self> {
-        let (optimizer, rate) = prepare(&job)?;
+        let made = prepare(&job)?;
         let folder = RunFolder::create(folder)?;
         let lock = RunLock::take(folder.path())?;
         folder.claim()?;
-        let mut trainer = Self::at(job, folder, lock, optimizer, rate, Progress::default());
+        let mut trainer = Self::at(job, folder, lock, made, Progress::default());
         trainer.save()?;
         trainer.folder.write_config(trainer.job.config)?;
         Ok(trainer)
@@ -134,12 +145,12 @@ impl<'a, N: Trainable> Trainer<'a, N> {
     }
 
     fn go_on(job: Job<'a, N>, folder: &Path, changed_data: bool) -> Result<Self> {
-        let (mut optimizer, rate) = prepare(&job)?;
+        let mut made = prepare(&job)?;
         let folder = RunFolder::open(folder)?;
         let lock = RunLock::take(folder.path())?;
         let changed = same::check(&folder, job.config, changed_data)?;
         let mut state = checkpoint::read(&folder)?;
-        restore(&mut state, &job, &mut optimizer)
+        restore(&mut state, &job, &mut made)
             .map_err(|error| Error::file(folder.path(), format!("its resume state: {error}")))?;
         let (progress, note) = (state.progress, state.note);
         let epochs = job.config.train.epochs;
@@ -147,7 +158,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             let cause = format!("has done more than {epochs} epochs; ask for more of them");
             return Err(Error::file(folder.path(), cause));
         }
-        let mut trainer = Self::at(job, folder, lock, optimizer, rate, progress);
+        let mut trainer = Self::at(job, folder, lock, made, progress);
         trainer.notes.extend(note.into_iter().chain(changed));
         trainer.catch_up()?;
         Ok(trainer)
@@ -158,14 +169,29 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         job: Job<'a, N>,
         folder: RunFolder,
         lock: RunLock,
-        optimizer: Optimizer,
-        rate: LearningRate,
+        made: Made,
         progress: Progress,
     ) -> Self {
         let (saved, reported) = (Instant::now(), progress.left_out.clone());
         let (notes, lock) = (lock.note().into_iter().collect(), Arc::new(lock));
-        let engine = None;
-        Trainer { job, folder, lock, optimizer, engine, rate, progress, saved, reported, notes }
+        let Made { optimizer, rate, entropy, held, ema } = made;
+        let (engine, lr) = (None, 0.0);
+        Trainer {
+            job,
+            folder,
+            lock,
+            optimizer,
+            entropy,
+            held,
+            ema,
+            engine,
+            rate,
+            progress,
+            lr,
+            saved,
+            reported,
+            notes,
+        }
     }
 
     /// Makes the files of a run that goes on what its state says: one that was killed may not have
@@ -211,12 +237,18 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             done_batches: self.progress.batch,
         });
         self.notes.drain(..).for_each(|note| observer.message(&note));
-        while self.progress.epoch < self.epochs() {
+        while self.progress.epoch < self.epochs() && !self.is_tired() {
             if self.stopped() || self.epoch(observer)? == Went::Stopped {
                 self.save()?;
                 let (epochs, batches) = (self.progress.epoch, self.progress.batch);
                 return Ok(Outcome::Stopped { epochs, batches });
             }
+        }
+        if let Some(patience) = self.job.config.train.patience.filter(|_| self.is_tired()) {
+            let (epoch, epochs) = (self.progress.epoch, self.epochs());
+            observer.message(&format!(
+                "ends after epoch {epoch} of {epochs}: {patience} evaluations without better weights"
+            ));
         }
         let summary = Summary::new(self.job.config, &self.progress);
         self.lock.check()?;
@@ -226,6 +258,20 @@ impl<'a, N: Trainable> Trainer<'a, N> {
 
     fn epochs(&self) -> usize {
         self.job.config.train.epochs
+    }
+
+    /// Whether nothing has got better for as many evaluations as are borne.
+    fn is_tired(&self) -> bool {
+        let Progress { rows, best, best_ema, .. } = &self.progress;
+        let Some(patience) = self.job.config.train.patience else { return false };
+        let best = best.iter().chain(best_ema).map(|best| best.epoch).max();
+        let since = rows.iter().filter(|row| row.val_loss.is_some() && Some(row.epoch) > best);
+        since.count() >= patience
+    }
+
+    /// The learning rate of step `step`.
+    fn lr_at(&self, step: u64) -> f64 {
+        self.rate.after(step, self.progress.rows.iter().filter_map(|row| row.val_loss))
     }
 
     fn stopped(&self) -> bool {
@@ -240,14 +286,17 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let (config, evaluated) = (&self.job.config.train, Instant::now());
         let epoch = self.progress.epoch + 1;
         let due = epoch.is_multiple_of(config.eval_every) || epoch == config.epochs;
-        let evaluation = match due {
-            true => match self.evaluate(observer)? {
-                Some(evaluation) => Some(evaluation),
-                None => return Ok(Went::Stopped),
-            },
-            false => None,
-        };
-        let row = self.row(evaluation.as_ref(), evaluated.elapsed());
+        let (mut evaluation, mut averaged) = (None, None);
+        if due {
+            evaluation = self.evaluate(observer)?;
+            if evaluation.is_some() {
+                averaged = self.evaluate_averaged(observer)?;
+            }
+            if evaluation.is_none() || averaged.is_some() != self.ema.is_some() {
+                return Ok(Went::Stopped);
+            }
+        }
+        let row = self.row(evaluation, averaged, evaluated.elapsed());
         self.report_bad_files(observer);
         let best = self.complete(row.clone())?;
         observer.epoch_done(&row, best);
@@ -266,14 +315,20 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             let (sums, seconds) = (self.progress.sums, self.progress.train_seconds);
             let images_per_s = per_second(sums.images, seconds);
             observer.batch_done(&BatchDone { sums, images_per_s, ..report });
+            lap = Instant::now();
+            // What is held is in no resume state: stop and save when it has been used.
+            if self.held.as_ref().is_some_and(|held| !held.is_empty()) {
+                continue;
+            }
             if self.stopped() {
                 return Ok(Went::Stopped);
             }
             if self.saved.elapsed().as_secs_f64() > 60.0 * self.job.config.train.save_minutes {
                 self.save()?;
+                lap = Instant::now();
             }
-            lap = Instant::now();
         }
+        self.use_held()?;
         if self.progress.sums.images == 0 {
             let message = match self.progress.skipped_steps {
                 0 => format!("epoch {} had no picture that could be read", epoch + 1),
@@ -289,7 +344,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let config = &self.job.config.train;
         let batches = self.job.train.batches();
         let step = (self.progress.epoch * batches + batch.number) as u64;
-        let lr = self.rate.at(step);
+        let lr = self.lr_at(step);
+        self.lr = lr;
         let seed = Rng::stream(config.seed, "step", &[step]).next_u64();
         let images = input(self.job.network, batch, self.job.device)?;
         let params = self.job.network.params();
@@ -314,6 +370,9 @@ impl<'a, N: Trainable> Trainer<'a, N> {
                 loss
             }
         };
+        if self.held.as_ref().is_some_and(HeldGradients::is_full) {
+            self.use_held()?;
+        }
         self.progress.batch = batch_number;
         Ok(BatchDone {
             epoch,
@@ -330,32 +389,44 @@ impl<'a, N: Trainable> Trainer<'a, N> {
     /// Forward, backward, and a step of the optimiser; no parameter changes by a gradient that is not
     /// finite.
     fn try_step(&mut self, batch: &Batch, images: &Tensor, lr: f64, seed: u64) -> Result<Tried> {
-        let smoothing = self.job.config.train.label_smoothing;
         let params = self.job.network.params();
         let output = match self.engine(images)? {
             Some(engine) => engine.forward(params, images, seed)?,
             None => self.job.network.forward(images, Mode::Train { seed })?,
         };
-        let (main, total) = losses(&output, &batch.labels, smoothing)?;
+        let mixed = batch.mixed.as_ref();
+        let (main, total) = losses(&output, &batch.labels, mixed, &self.entropy)?;
         let (main, loss) = (number(&main)?, number(&total)?);
         if !loss.is_finite() {
             return Ok(Tried::NotFinite { what: format!("the loss is {loss}"), loss });
         }
         let grads = total.backward()?;
-        if let Some(place) = self.update(&grads, lr)? {
+        if let Some(place) = self.update(&grads, lr, batch.labels.len())? {
             let name = &params.entries()[place].spec.name;
             let what = format!("the gradient of {name} is not finite");
             return Ok(Tried::NotFinite { what, loss });
         }
+        let right = mixed.map_or(&batch.labels[..], |mixed: &Mixed| mixed.dominant(&batch.labels));
         let sums = &mut self.progress.sums;
-        sums.add(&output.logits, &batch.labels, main * batch.labels.len() as f64)?;
+        sums.add(&output.logits, right, main * right.len() as f64)?;
         Ok(Tried::Done { loss })
     }
 
-    /// The backward pass of the engine, if there is one, and the optimiser's step; the place of a
-    /// parameter whose gradient is not finite, if there is one, which changes nothing. Where steps may
-    /// be skipped, no other gradient has either.
-    fn update(&mut self, grads: &GradStore, lr: f64) -> Result<Option<usize>> {
+    /// The backward pass of the engine, if there is one, and the optimiser's step, if it is due; the
+    /// place of a parameter whose gradient is not finite, if there is one, which changes nothing.
+    /// Where steps may be skipped, no other gradient has either.
+    fn update(&mut self, grads: &GradStore, lr: f64, pictures: usize) -> Result<Option<usize>> {
+        if self.held.is_some() {
+            return self.hold(grads, pictures);
+        }
+        let bad = self.update_at_once(grads, lr)?;
+        if let (None, Some(ema)) = (bad, &mut self.ema) {
+            ema.update(self.job.network.params())?;
+        }
+        Ok(bad)
+    }
+
+    fn update_at_once(&mut self, grads: &GradStore, lr: f64) -> Result<Option<usize>> {
         let (params, optimizer) = (self.job.network.params(), &mut self.optimizer);
         let Some(engine) = self.engine.as_mut().and_then(Option::as_mut) else {
             let bad = finite::broken_gradient(params, grads)?;
@@ -366,12 +437,13 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         };
         if self.job.config.train.on_nan == OnNan::Skip {
             engine.backward(params, grads)?;
-            let all = || (0..params.entries().len()).filter_map(|i| Some((i, engine.gradient(i)?)));
-            if let Some((bad, _)) = all().rev().find(|(_, gradient)| !all_finite(gradient)) {
+            if let Some(bad) = broken_in(engine, params) {
                 return Ok(Some(bad));
             }
-            for (entry, gradient) in all() {
-                optimizer.step_one(entry, gradient, lr)?;
+            for entry in 0..params.entries().len() {
+                if let Some(gradient) = engine.gradient(entry) {
+                    optimizer.step_one(entry, gradient, lr)?;
+                }
             }
             return Ok(None);
         }
@@ -386,6 +458,42 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         match bad {
             Some(entry) => Ok(Some(entry)),
             None => done.map(|()| None),
+        }
+    }
+
+    /// The backward pass, and its gradients to those that wait, if all are finite.
+    fn hold(&mut self, grads: &GradStore, pictures: usize) -> Result<Option<usize>> {
+        let (params, held) = (self.job.network.params(), self.held.as_mut());
+        let engine = self.engine.as_mut().and_then(Option::as_mut);
+        let bad = match engine {
+            Some(engine) => {
+                engine.backward(params, grads)?;
+                let bad = broken_in(engine, params);
+                if let (None, Some(held)) = (bad, held) {
+                    held.add_engine(params, engine, pictures);
+                }
+                bad
+            }
+            None => {
+                let bad = finite::broken_gradient(params, grads)?;
+                if let (None, Some(held)) = (bad, held) {
+                    held.add(params, grads, pictures)?;
+                }
+                bad
+            }
+        };
+        Ok(bad)
+    }
+
+    /// A step with the gradients that wait, if there are any.
+    fn use_held(&mut self) -> Result<()> {
+        let Some(held) = self.held.as_mut().filter(|held| !held.is_empty()) else {
+            return Ok(());
+        };
+        held.step(&mut self.optimizer, self.lr)?;
+        match &mut self.ema {
+            Some(ema) => ema.update(self.job.network.params()),
+            None => Ok(()),
         }
     }
 
@@ -415,23 +523,38 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             Some(Evaluation { loss, .. }) if !loss.is_finite() => {
                 let epoch = self.progress.epoch + 1;
                 let what = format!("the validation loss is {loss} after epoch {epoch}");
-                Err(self.diverged(&what, self.rate.at(self.rate_step())))
+                Err(self.diverged(&what, self.lr_at(self.rate_step())))
             }
             other => Ok(other),
         }
     }
 
-    fn row(&self, evaluation: Option<&Evaluation>, after_training: Duration) -> EpochRow {
+    /// [`Trainer::evaluate`] with averaged weights, where there are any.
+    fn evaluate_averaged(&mut self, observer: &mut dyn Observer) -> Result<Option<Evaluation>> {
+        let Some(mut ema) = self.ema.take() else { return Ok(None) };
+        let evaluation = ema.with(self.job.network.params(), || self.evaluate(observer));
+        self.ema = Some(ema);
+        evaluation
+    }
+
+    fn row(
+        &self,
+        evaluation: Option<Evaluation>,
+        averaged: Option<Evaluation>,
+        after_training: Duration,
+    ) -> EpochRow {
         let Progress { epoch, sums, train_seconds, .. } = self.progress;
         let last_step = (epoch + 1) * self.job.train.batches() - 1;
         EpochRow {
             epoch: epoch + 1,
-            lr: self.rate.at(last_step as u64),
+            lr: self.lr_at(last_step as u64),
             train_loss: sums.mean_loss(),
             train_top1: sums.top1_share(),
             val_loss: evaluation.map(|e| e.loss),
             val_top1: evaluation.map(|e| e.top1),
             val_top5: evaluation.map(|e| e.top5),
+            ema_val_loss: averaged.map(|e| e.loss),
+            ema_val_top1: averaged.map(|e| e.top1),
             images: sums.images,
             train_seconds,
             seconds: train_seconds + after_training.as_secs_f64(),
@@ -440,13 +563,11 @@ impl<'a, N: Trainable> Trainer<'a, N> {
 
     /// Takes a complete epoch down; true where it is the best so far.
     fn complete(&mut self, row: EpochRow) -> Result<bool> {
-        let candidate = match (row.val_top1, row.val_loss) {
-            (Some(top1), Some(loss)) => Some(Best { epoch: row.epoch, top1, loss }),
-            _ => None,
-        };
         let progress = &mut self.progress;
-        let better = candidate.filter(|new| progress.best.is_none_or(|old| beats(new, &old)));
+        let better = better(&row, row.val_top1, row.val_loss, progress.best);
         progress.best = better.or(progress.best);
+        let averaged = self::better(&row, row.ema_val_top1, row.ema_val_loss, progress.best_ema);
+        progress.best_ema = averaged.or(progress.best_ema);
         progress.epoch += 1;
         progress.batch = 0;
         progress.sums = Sums::default();
@@ -459,8 +580,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
 
     /// The files that follow from the state at the end of an epoch, which is saved before them: a run
     /// that is killed between them writes them when it goes on.
-    fn write_epoch(&self) -> Result<()> {
-        let Progress { batch, rows, best, .. } = &self.progress;
+    fn write_epoch(&mut self) -> Result<()> {
+        let Progress { batch, rows, best, best_ema, .. } = &self.progress;
         self.folder.write_metrics(rows)?;
         let Some(row) = rows.last().filter(|_| *batch == 0) else { return Ok(()) };
         let (params, config) = (self.job.network.params(), self.job.config);
@@ -468,7 +589,14 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         if best.is_some_and(|best| best.epoch == row.epoch) {
             self.folder.write_weights("best.safetensors", params, config, row.val_top1)?;
         }
-        Ok(())
+        let (folder, top1) = (&self.folder, row.ema_val_top1);
+        match &mut self.ema {
+            Some(ema) if best_ema.is_some_and(|best| best.epoch == row.epoch) => {
+                let write = || folder.write_weights("ema.safetensors", params, config, top1);
+                ema.with(params, write)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn save(&mut self) -> Result<()> {
@@ -484,7 +612,11 @@ impl<'a, N: Trainable> Trainer<'a, N> {
     fn state(&self) -> Result<Vec<(&'static str, Vec<(String, Tensor)>)>> {
         let entries = self.job.network.params().entries().iter();
         let params = entries.map(|e| (e.spec.name.clone(), e.var.as_detached_tensor()));
-        Ok(vec![("param", params.collect()), ("optim", self.optimizer.state()?)])
+        let mut groups = vec![("param", params.collect()), ("optim", self.optimizer.state()?)];
+        if let Some(ema) = &self.ema {
+            groups.push(("ema", ema.state()?));
+        }
+        Ok(groups)
     }
 
     /// Weights that are not finite must not replace good ones.
@@ -493,7 +625,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             Some(name) => {
                 let (epoch, step) = (self.progress.epoch + 1, self.rate_step());
                 let what = format!("{name} is not finite in epoch {epoch}");
-                Err(self.diverged(&what, self.rate.at(step)))
+                Err(self.diverged(&what, self.lr_at(step)))
             }
             None => Ok(()),
         }
@@ -533,49 +665,66 @@ impl<'a, N: Trainable> Trainer<'a, N> {
     }
 }
 
+/// What follows from the settings.
+struct Made {
+    optimizer: Optimizer,
+    rate: LearningRate,
+    entropy: CrossEntropyParams,
+    held: Option<HeldGradients>,
+    ema: Option<Ema>,
+}
+
 /// Checks the settings and makes what follows from them.
-fn prepare<N: Trainable>(job: &Job<'_, N>) -> Result<(Optimizer, LearningRate)> {
+fn prepare<N: Trainable>(job: &Job<'_, N>) -> Result<Made> {
     let config = &job.config.train;
     config.check()?;
     let decay_all = config.decay_norms_and_biases;
     let params = job.network.params();
-    let optimizer = Optimizer::new(params, config.optimizer, config.weight_decay, decay_all)?;
-    Ok((optimizer, config.learning_rate(job.train.batches())))
+    let (classes, label_smoothing) = (job.config.data.classes.len(), config.label_smoothing);
+    let class_weights = config.class_weights.of(job.train.source().as_ref(), classes)?;
+    Ok(Made {
+        optimizer: Optimizer::new(params, config.optimizer, config.weight_decay, decay_all)?,
+        rate: config.learning_rate(job.train.batches()),
+        entropy: CrossEntropyParams { label_smoothing, class_weights, ..Default::default() },
+        held: (!config.gradients.is_default()).then(|| HeldGradients::new(config.gradients)),
+        ema: config.ema.map(|decay| Ema::new(params, decay)).transpose()?,
+    })
 }
 
 /// Takes the tensors of a resume state over; a network is not left half changed.
-fn restore<N: Trainable>(
-    state: &mut State,
-    job: &Job<'_, N>,
-    optimizer: &mut Optimizer,
-) -> Result<()> {
+fn restore<N: Trainable>(state: &mut State, job: &Job<'_, N>, made: &mut Made) -> Result<()> {
     let (values, params) = (state.group("param"), job.network.params());
     let mut names = params.entries().iter().map(|entry| &entry.spec.name);
     if let Some(lost) = names.find(|name| !values.contains_key(*name)) {
         return Err(Error::Setting(format!("parameter {lost} is missing")));
     }
-    optimizer.restore(&state.group("optim"))?;
+    made.optimizer.restore(&state.group("optim"))?;
+    if let Some(ema) = &mut made.ema {
+        ema.restore(&state.group("ema"))?;
+    }
     params.set(values.iter().map(|(name, tensor)| (name.as_str(), tensor)))
+}
+
+/// The place of a parameter whose gradient is not finite after an engine's backward pass, the one
+/// nearest to the loss.
+fn broken_in(engine: &Engine, params: &Params) -> Option<usize> {
+    let broken = |gradient: &[f32]| !all_finite(gradient);
+    (0..params.entries().len()).rev().find(|&entry| engine.gradient(entry).is_some_and(broken))
 }
 
 fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-/// The loss of the main logits, and with the weighted losses of auxiliary heads.
-pub(crate) fn losses(
-    output: &Output,
-    labels: &[u32],
-    label_smoothing: f64,
-) -> Result<(Tensor, Tensor)> {
-    let entropy = CrossEntropyParams { label_smoothing, ..Default::default() };
-    let main = ops::cross_entropy(&output.logits, labels, &entropy)?;
-    let mut total = main.clone();
-    for aux in &output.aux {
-        let side = ops::cross_entropy(&aux.logits, labels, &entropy)?;
-        total = (total + (side * aux.weight)?)?;
-    }
-    Ok((main, total))
+/// An epoch, if it is better than the best before it.
+fn better(
+    row: &EpochRow,
+    top1: Option<f64>,
+    loss: Option<f64>,
+    before: Option<Best>,
+) -> Option<Best> {
+    let new = Best { epoch: row.epoch, top1: top1?, loss: loss? };
+    before.is_none_or(|old| beats(&new, &old)).then_some(new)
 }
 
 /// Higher top-1, or the same with a lower loss.

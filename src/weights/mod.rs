@@ -24,7 +24,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::models::{Config, Model, Stem};
-use crate::nn::Params;
+use crate::nn::{Entry, Params};
 use crate::{Error, Result, files};
 use mapped::Mapped;
 
@@ -89,14 +89,61 @@ pub struct WeightFile {
     pub tensors: BTreeMap<String, Tensor>,
 }
 
+/// The type that numbers have in a weight file; all are read everywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaveType {
+    /// 32 bits, as they are trained.
+    #[default]
+    F32,
+    /// 16 bits, 11 of them significant.
+    F16,
+    /// 16 bits, 8 of them significant, with the range of 32.
+    Bf16,
+}
+
+impl SaveType {
+    /// Whether it is what files have by default.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == SaveType::F32
+    }
+
+    /// A tensor as it is saved; whole numbers stay as they are.
+    fn of(self, name: &str, tensor: &Tensor) -> Result<Tensor> {
+        Ok(match (self, tensor.dtype().is_float()) {
+            (SaveType::F16, true) => {
+                let most = tensor.abs()?.max_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+                if most > 65504.0 {
+                    let message = format!("{name} has {most}, too large for f16; save it as bf16");
+                    return Err(Error::Setting(message));
+                }
+                tensor.to_dtype(DType::F16)?
+            }
+            (SaveType::Bf16, true) => tensor.to_dtype(DType::BF16)?,
+            _ => tensor.clone(),
+        })
+    }
+}
+
 /// Writes all tensors of a network and `metadata` to a safetensors file, whole or not at all.
 ///
 /// # Errors
 /// Names the file that could not be written.
 pub fn save(path: &Path, params: &Params, metadata: &Metadata) -> Result<()> {
+    save_as(path, params, metadata, SaveType::F32)
+}
+
+/// [`save`] with numbers of this type; a tensor that is no f32 keeps its own with [`SaveType::F32`].
+///
+/// # Errors
+/// Names the file that could not be written.
+pub fn save_as(path: &Path, params: &Params, metadata: &Metadata, to: SaveType) -> Result<()> {
+    let tensor = |entry: &Entry| -> Result<Tensor> {
+        to.of(&entry.spec.name, &entry.var.as_detached_tensor().to_device(&Device::Cpu)?)
+    };
     let entries = params.entries().iter();
     let tensors = entries
-        .map(|e| Ok((e.spec.name.as_str(), e.var.as_detached_tensor().to_device(&Device::Cpu)?)))
+        .map(|entry| Ok((entry.spec.name.as_str(), tensor(entry)?)))
         .collect::<Result<Vec<_>>>()?;
     write(path, tensors.iter().map(|(name, tensor)| (*name, tensor)), Some(metadata))
 }

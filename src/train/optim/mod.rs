@@ -340,6 +340,19 @@ impl Optimizer {
         slot.update.step_by(&self.rule, step, &slot.var, at, grad)
     }
 
+    /// [`Optimizer::step_one`] with a gradient of any type, on the parameter's device.
+    ///
+    /// # Errors
+    /// Where the gradient does not fit its parameter.
+    pub fn step_tensor(&mut self, entry: usize, grad: &Tensor, lr: f64) -> Result<()> {
+        let Ok(at) = self.slots.binary_search_by_key(&entry, |slot| slot.entry) else {
+            return Ok(());
+        };
+        let slot = &mut self.slots[at];
+        let step = slot.next(lr, self.weight_decay);
+        slot.update.step(&self.rule, step, &slot.var, grad)
+    }
+
     /// All it remembers, by name: `PARAMETER.step` and, as PyTorch calls them,
     /// `PARAMETER.momentum_buffer` and so on. [`Optimizer::restore`] takes it back, to the bit.
     ///

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use super::learn::LearnArgs;
 use crate::models::Stem;
 use crate::train::OnNan;
 
@@ -15,6 +16,11 @@ use crate::train::OnNan;
 #[derive(Parser, Clone, Debug)]
 #[command(version, max_term_width = 100)]
 pub struct RunArgs {
+    /// Settings from this file: TOML with a line for each flag (epochs = 5), or the config.json of a
+    /// run that is to be repeated. Flags on the command line win
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Pictures: cats-dogs, cats-dogs-drawn, mnist, or folder (any DIR/train/CLASS/*,
     /// DIR/val/CLASS/*, or DIR/CLASS/*) [default: what suits the network]
     #[arg(long, value_name = "NAME")]
@@ -89,17 +95,20 @@ pub struct RunArgs {
     #[arg(long, value_enum)]
     pub stem: Option<StemName>,
 
-    /// Seed of weights, order, augmentation and dropout: same seed, same bits
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of weights, order, augmentation and dropout: same seed, same bits [default: 0]
+    #[arg(long)]
+    pub seed: Option<u64>,
 
     /// Threads that compute [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
-    /// Threads that decode and augment pictures
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub workers: usize,
+    /// Threads that decode and augment pictures [default: 2]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+
+    #[command(flatten)]
+    pub learn: LearnArgs,
 
     /// Where to compute: auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto")]
@@ -222,8 +231,12 @@ impl From<StemName> for Stem {
 pub enum OptimizerName {
     /// Stochastic gradient descent, with momentum
     Sgd,
+    /// Adam, weight decay in the gradient
+    Adam,
     /// Adam with decoupled weight decay
     Adamw,
+    /// RMSprop
+    Rmsprop,
 }
 
 /// `--schedule`
@@ -235,6 +248,12 @@ pub enum ScheduleName {
     Step,
     /// Half a cosine, down to 0
     Cosine,
+    /// The same again and again, each from the top
+    CosineRestarts,
+    /// A tenth whenever the validation loss does not fall
+    Plateau,
+    /// A straight line down to 0
+    Polynomial,
     /// Up, then down to almost 0 (Smith and Topin)
     OneCycle,
 }

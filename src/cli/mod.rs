@@ -9,6 +9,7 @@ mod draw;
 mod evaluate;
 mod field;
 mod inspect;
+mod learn;
 mod list;
 mod memory;
 mod predict;

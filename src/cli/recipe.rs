@@ -1,6 +1,7 @@
 //! Settings that give a good result for a network on a kind of pictures; flags change them.
 
-use super::args::{OptimizerName, RunArgs, ScheduleName};
+use super::args::{OptimizerName, RunArgs};
+use super::learn;
 use crate::Result;
 use crate::data::DataKind;
 use crate::models::{Architecture, Config};
@@ -68,6 +69,8 @@ fn recipe(model: &str, kind: DataKind) -> TrainConfig {
         optimizer: momentum(true),
         weight_decay: 5e-4,
         schedule: Schedule::ONE_CYCLE,
+        seed: 0,
+        workers: 2,
         ..TrainConfig::default()
     };
     // Plain SGD at 0.9 is the recipe that goes with the sigmoid net; tanh cannot bear it.
@@ -107,10 +110,12 @@ fn normalised(model: &str) -> bool {
     model.ends_with("_bn") || model == "googlenet" || prefixes.iter().any(|p| model.starts_with(p))
 }
 
-fn apply(args: &RunArgs, config: &mut TrainConfig) -> Result<()> {
+/// Changes what flags are given for.
+pub fn apply(args: &RunArgs, config: &mut TrainConfig) -> Result<()> {
     let set = |to: &mut f64, from: Option<f64>| *to = from.unwrap_or(*to);
     config.epochs = args.epochs.unwrap_or(config.epochs);
     config.batch_size = args.batch_size.unwrap_or(config.batch_size);
+    config.image_size = args.image_size.unwrap_or(config.image_size);
     set(&mut config.lr, args.lr);
     set(&mut config.weight_decay, args.weight_decay);
     set(&mut config.label_smoothing, args.label_smoothing);
@@ -119,10 +124,12 @@ fn apply(args: &RunArgs, config: &mut TrainConfig) -> Result<()> {
         config.optimizer = match name {
             OptimizerName::Sgd if config.optimizer.name() == "sgd" => config.optimizer,
             OptimizerName::Sgd => momentum,
+            OptimizerName::Adam => Rule::ADAM,
             OptimizerName::Adamw => Rule::ADAMW,
+            OptimizerName::Rmsprop => Rule::RMSPROP,
         };
-        if name == OptimizerName::Adamw && args.lr.is_none() {
-            config.lr = 1e-3; // a rate for SGD is far too large for it
+        if name != OptimizerName::Sgd && args.lr.is_none() {
+            config.lr = 1e-3; // a rate for SGD is far too large for them
         }
     }
     match &mut config.optimizer {
@@ -137,29 +144,22 @@ fn apply(args: &RunArgs, config: &mut TrainConfig) -> Result<()> {
         _ => {}
     }
     if let Some(name) = args.schedule {
-        let epochs = config.epochs as f64;
-        config.schedule = match name {
-            ScheduleName::Constant => Schedule::Constant,
-            ScheduleName::Step => {
-                let milestones = vec![(0.5 * epochs).round(), (0.75 * epochs).round()];
-                Schedule::MultiStep { milestones, gamma: 0.1 }
-            }
-            ScheduleName::Cosine => Schedule::Cosine { min_lr: 0.0 },
-            ScheduleName::OneCycle => Schedule::ONE_CYCLE,
-        };
+        config.schedule = learn::schedule(name, config.epochs);
     }
     if let Some(epochs) = args.warmup {
         config.warmup = Warmup::epochs(epochs);
     }
     let finetune = &mut config.finetune;
-    finetune.freeze = args.freeze.iter().filter(|name| *name != "none").cloned().collect();
-    finetune.head_lr = args.head_lr;
-    finetune.cache_features = args.cache_features;
-    finetune.unfreeze_every = args.unfreeze_every;
+    if !args.freeze.is_empty() {
+        finetune.freeze = args.freeze.iter().filter(|name| *name != "none").cloned().collect();
+    }
+    finetune.head_lr = args.head_lr.or(finetune.head_lr);
+    finetune.cache_features |= args.cache_features;
+    finetune.unfreeze_every = args.unfreeze_every.or(finetune.unfreeze_every);
     set(&mut finetune.lr_decay, args.lr_decay);
     set(&mut config.save_minutes, args.save_every);
     config.on_nan = args.on_nan.map_or(config.on_nan, Into::into);
-    config.seed = args.seed;
-    config.workers = args.workers;
-    Ok(())
+    config.seed = args.seed.unwrap_or(config.seed);
+    config.workers = args.workers.unwrap_or(config.workers);
+    args.learn.apply(config)
 }

@@ -108,6 +108,7 @@ pub struct RunArgs {
     pub workers: Option<usize>,
 
     #[command(flatten)]
+    #[allow(missing_docs)] // a comment here would become a heading of --help
     pub learn: LearnArgs,
 
     /// Where to compute: auto, cpu, cuda, cuda:N or metal

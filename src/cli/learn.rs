@@ -177,7 +177,11 @@ impl LearnArgs {
         let restarts = self.restart_every.is_some() || self.restart_growth.is_some();
         let plateau = self.plateau_patience.is_some() || self.plateau_factor.is_some();
         let misplaced = [
-            (restarts && name != "cosine-restarts", "--restart-every and --restart-growth", "cosine-restarts"),
+            (
+                restarts && name != "cosine-restarts",
+                "--restart-every and --restart-growth",
+                "cosine-restarts",
+            ),
             (plateau && name != "plateau", "--plateau-patience and --plateau-factor", "plateau"),
         ];
         if let Some((_, flags, wanted)) = misplaced.iter().find(|(wrong, ..)| *wrong) {

@@ -3,6 +3,8 @@
 mod args;
 mod bench;
 mod compare;
+mod config_file;
+mod curve;
 mod data_check;
 mod diagram;
 mod draw;
@@ -12,17 +14,19 @@ mod inspect;
 mod learn;
 mod list;
 mod memory;
+mod lr_find;
 mod predict;
 mod progress;
 mod recipe;
 mod run;
+mod scores;
 mod session;
 mod summary;
 mod weights;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::RunArgs;
 
@@ -38,6 +42,8 @@ struct Cli {
 enum Command {
     /// Train a network, or go on with a run
     Train(run::TrainArgs),
+    /// Find a learning rate: train some steps with a rate that grows, and look at the loss
+    LrFind(lr_find::LrFindArgs),
     /// Measure a weight file on a data set's validation pictures
     Eval(evaluate::EvalArgs),
     /// Say what is on pictures
@@ -66,9 +72,13 @@ enum Command {
 
 /// The binary `convzoo`.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    exit(match cli.command {
+    exit(parse::<Cli>().and_then(|cli| run(cli.command)))
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Train(args) => run::train(args),
+        Command::LrFind(args) => lr_find::lr_find(args).map(done),
         Command::Eval(args) => evaluate::eval(args),
         Command::Predict(args) => predict::predict(args).map(done),
         Command::Summary(args) => summary::summary(args).map(done),
@@ -81,17 +91,26 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::compare(args),
         Command::Data(args) => data_check::data(args),
         Command::Bench(args) => bench::bench(args).map(done),
-    })
+    }
+}
+
+/// The command line, with what a file of `--config` adds to it.
+fn parse<T: CommandFactory + FromArgMatches>() -> anyhow::Result<T> {
+    let mut command = T::command();
+    let args = config_file::expanded(&command, std::env::args_os().collect())?;
+    let matches = command.try_get_matches_from_mut(args);
+    let parsed = matches.and_then(|matches| T::from_arg_matches(&matches));
+    parsed.or_else(|error| error.format(&mut command).exit())
 }
 
 /// An example: trains (or with `--eval` only measures) one architecture; every setting is a flag.
 pub fn example(model: &'static str) -> ExitCode {
-    exit(run::run(model, RunArgs::parse()))
+    exit(parse().and_then(|args| run::run(model, args)))
 }
 
 /// The example that compares: `convzoo compare` without the subcommand.
 pub fn compare_example() -> ExitCode {
-    exit(compare::compare(compare::CompareArgs::parse()))
+    exit(parse().and_then(compare::compare))
 }
 
 /// One clear line, and a code that scripts can see.

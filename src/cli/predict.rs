@@ -11,11 +11,13 @@ use clap::Args;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::learn::{self, Tta};
 use super::{print_json, print_line};
 use crate::data::{Limits, Pipeline, decode_file};
 use crate::models::Model;
 use crate::nn::Engine;
 use crate::rng::Rng;
+use crate::train::Views;
 use crate::weights::{self, WeightSource};
 use crate::{Error, Result};
 
@@ -39,6 +41,9 @@ pub struct PredictArgs {
     /// Pictures that go through the network at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
+    /// Look at each picture mirrored too, and take the mean of both
+    #[arg(long, value_enum)]
+    tta: Option<Tta>,
     /// Print CSV, a line a class
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -69,6 +74,7 @@ struct Predictor {
     engine: Option<RefCell<Engine>>,
     classes: Vec<String>,
     pipeline: Pipeline,
+    views: Views,
 }
 
 pub fn predict(args: PredictArgs) -> anyhow::Result<()> {
@@ -136,7 +142,7 @@ impl Predictor {
             .with_context(|| format!("{}: its preprocessing is unknown here", path.display()))?;
         let (model, classes) = (file.model(&Device::Cpu)?, metadata.classes);
         let engine = Engine::evaluation(&model.network, metadata.input)?.map(RefCell::new);
-        Ok(Predictor { model, engine, classes, pipeline })
+        Ok(Predictor { model, engine, classes, pipeline, views: learn::views(args.tta) })
     }
 
     /// Predicts batch by batch; gives the number of pictures that could not be read.
@@ -179,10 +185,10 @@ impl Predictor {
         }
         let [c, h, w] = self.pipeline.output();
         let x = Tensor::from_vec(pixels, (paths.len(), c, h, w), &Device::Cpu)?;
-        let logits = match &self.engine {
-            Some(engine) => engine.borrow_mut().logits(self.model.network.params(), &x)?,
-            None => self.model.network.logits(&x)?,
-        };
+        let logits = self.views.logits(&x, &mut |x| match &self.engine {
+            Some(engine) => engine.borrow_mut().logits(self.model.network.params(), x),
+            None => self.model.network.logits(x),
+        })?;
         let rows: Vec<Vec<f32>> = candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2()?;
         let predictions = paths.into_iter().zip(rows).map(|(image, row)| {
             let mut order: Vec<usize> = (0..row.len()).collect();

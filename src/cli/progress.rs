@@ -1,4 +1,5 @@
-//! How a run looks: a bar on a terminal, plain lines elsewhere, and a line an epoch on both.
+//! How a run looks: a bar on a terminal, plain lines elsewhere, and a table with a line an epoch on
+//! both.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -31,30 +32,47 @@ impl Voice {
     }
 }
 
+/// A bar of `len` steps, where somebody is looking.
+pub fn bar(len: usize, unit: &str) -> Option<ProgressBar> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let template = format!("{{prefix}} {{bar:24.cyan/238}} {{pos}}/{{len}} {unit}  {{msg}}");
+    let style = ProgressStyle::with_template(&template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸─");
+    Some(ProgressBar::new(len as u64).with_style(style))
+}
+
 /// Draws a run as it goes.
 pub struct View {
     voice: Voice,
+    /// Whether there are averaged weights to be shown beside the others.
+    ema: bool,
     bar: Option<ProgressBar>,
     epochs: usize,
+    /// Of complete epochs, together.
+    seconds: f64,
+    counted: usize,
+    /// When the steps of the epoch under way began, and how many were done then.
+    began: Option<(Instant, usize)>,
+    best: Option<(f64, usize)>,
     spoke: Instant,
 }
 
 impl View {
-    pub fn new(voice: Voice) -> Self {
-        View { voice, bar: None, epochs: 0, spoke: Instant::now() }
-    }
-
-    /// A bar of `len` steps, where somebody is looking.
-    fn begin(&mut self, len: usize, unit: &str) {
-        if !std::io::stderr().is_terminal() {
-            return;
+    pub fn new(voice: Voice, ema: bool) -> Self {
+        View {
+            voice,
+            ema,
+            bar: None,
+            epochs: 0,
+            seconds: 0.0,
+            counted: 0,
+            began: None,
+            best: None,
+            spoke: Instant::now(),
         }
-        let template =
-            format!("{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {unit}, {{eta}} left  {{msg}}");
-        let style = ProgressStyle::with_template(&template)
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> ");
-        self.bar = Some(ProgressBar::new(len as u64).with_style(style));
     }
 
     fn end(&mut self) {
@@ -70,6 +88,68 @@ impl View {
             None => self.voice.say(text),
         }
     }
+
+    /// How the epoch under way goes, and how long it and the run will take.
+    fn state(&mut self, batch: &BatchDone) -> String {
+        let (began, first) = *self.began.get_or_insert((Instant::now(), batch.batch));
+        let mut text = format!(
+            "{:.1} images/s  loss {:.4}  top-1 {:.4}",
+            batch.images_per_s,
+            batch.sums.mean_loss(),
+            batch.sums.top1_share()
+        );
+        let done = batch.batch - first;
+        if done > 0 {
+            let a_step = began.elapsed().as_secs_f64() / done as f64;
+            let epoch = a_step * (batch.batches - batch.batch) as f64;
+            // Evaluations are counted from the first complete epoch on.
+            let whole = match self.counted {
+                0 => a_step * batch.batches as f64,
+                n => self.seconds / n as f64,
+            };
+            let all = epoch + whole * (self.epochs - batch.epoch) as f64;
+            text += &format!("  {} left", clock(epoch));
+            if self.epochs > batch.epoch {
+                text += &format!(", {} in all", clock(all));
+            }
+        }
+        if let Some((top1, epoch)) = self.best {
+            text += &format!("  best {top1:.4} ({epoch})");
+        }
+        text
+    }
+}
+
+/// 75 as 1:15, 4000 as 1:06:40.
+fn clock(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s / 3600 {
+        0 => format!("{}:{:02}", s / 60, s % 60),
+        hours => format!("{hours}:{:02}:{:02}", s / 60 % 60, s % 60),
+    }
+}
+
+/// The columns of the table of epochs, and their widths.
+const COLUMNS: [(&str, usize); 9] = [
+    ("epoch", 7),
+    ("rate", 9),
+    ("train loss", 11),
+    ("train top-1", 12),
+    ("val loss", 10),
+    ("val top-1", 10),
+    ("ema top-1", 10),
+    ("images/s", 9),
+    ("time", 9),
+];
+
+/// The column that is there with averaged weights only.
+const EMA: usize = 6;
+
+impl View {
+    fn row(&self, cells: [String; 9]) -> String {
+        let columns = COLUMNS.iter().zip(cells).enumerate().filter(|(i, _)| self.ema || *i != EMA);
+        columns.map(|(_, ((_, width), cell))| format!("{cell:>width$}")).collect()
+    }
 }
 
 impl Observer for View {
@@ -79,20 +159,14 @@ impl Observer for View {
             let (epochs, batches) = (start.done_epochs, start.done_batches);
             self.line(&format!("goes on after epoch {epochs}, step {batches} of the next"));
         }
-        self.line(
-            "epoch   train loss  train top-1     val loss    val top-1     images/s      seconds",
-        );
+        self.line(&self.row(COLUMNS.map(|(name, _)| name.to_owned())));
+        self.line(&self.row(COLUMNS.map(|(name, _)| "-".repeat(name.len()))));
     }
 
     fn batch_done(&mut self, batch: &BatchDone) {
-        let state = format!(
-            "loss {:.4}  top-1 {:.4}  {:.1} images/s",
-            batch.sums.mean_loss(),
-            batch.sums.top1_share(),
-            batch.images_per_s
-        );
+        let state = self.state(batch);
         if self.bar.is_none() {
-            self.begin(batch.batches, "steps");
+            self.bar = bar(batch.batches, "steps");
         }
         if let Some(bar) = &self.bar {
             bar.set_prefix(format!("epoch {}/{}", batch.epoch, self.epochs));
@@ -110,7 +184,7 @@ impl Observer for View {
 
     fn evaluated(&mut self, done: usize, batches: usize) {
         if self.bar.is_none() {
-            self.begin(batches, "batches");
+            self.bar = bar(batches, "batches");
         }
         if let Some(bar) = &self.bar {
             bar.set_prefix("validation");
@@ -123,22 +197,39 @@ impl Observer for View {
 
     fn epoch_done(&mut self, row: &EpochRow, best: bool) {
         self.end();
+        self.began = None;
+        self.counted += 1;
+        self.seconds += row.seconds;
+        if let (true, Some(top1)) = (best, row.val_top1) {
+            self.best = Some((top1, row.epoch));
+        }
         let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
-        self.line(&format!(
-            "{:>5} {:>12.4} {:>12.4} {:>12} {:>12} {:>12.1} {:>12.1}{}",
-            row.epoch,
-            row.train_loss,
-            row.train_top1,
+        let line = self.row([
+            row.epoch.to_string(),
+            format!("{:.2e}", row.lr),
+            format!("{:.4}", row.train_loss),
+            format!("{:.4}", row.train_top1),
             cell(row.val_loss),
             cell(row.val_top1),
-            row.images_per_s(),
-            row.seconds,
-            if best { "  best" } else { "" }
-        ));
+            cell(row.ema_val_top1),
+            format!("{:.1}", row.images_per_s()),
+            clock(row.seconds),
+        ]);
+        self.line(&format!("{line}{}", if best { "  best" } else { "" }));
         self.spoke = Instant::now();
     }
 
     fn message(&mut self, text: &str) {
         self.line(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!([0.4, 75.0, 4000.0].map(clock), ["0:00", "1:15", "1:06:40"]);
     }
 }

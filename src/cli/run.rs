@@ -1,5 +1,6 @@
 //! `convzoo train MODEL`, and every example.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,24 +11,33 @@ use clap::Args;
 use super::args::RunArgs;
 use super::progress::{View, Voice};
 use super::session::Session;
-use super::{print_json, thousands};
+use super::{config_file, learn, print_json, scores, thousands};
 use crate::data::{DataKind, Loader};
 use crate::train::{
-    CachedFeatures, Evaluation, Job, Outcome, RunFolder, RunLock, Summary, Trainable, Trainer,
-    evaluate,
+    Assessment, Assessments, CachedFeatures, ClassWeights, GradientRule, Job, Outcome, RunFolder,
+    RunLock, Summary, TensorBoard, TrainConfig, Trainable, Trainer, Views, assess,
 };
 use crate::weights;
 
 #[derive(Args)]
 pub struct TrainArgs {
-    /// The network, as `convzoo list` names it
-    model: String,
+    /// The network, as `convzoo list` names it [default: what --config says]
+    model: Option<String>,
+    /// The same; what a line `model = "NAME"` in a file of --config becomes
+    #[arg(long = "model", value_name = "NAME", hide = true)]
+    named: Option<String>,
     #[command(flatten)]
     run: RunArgs,
 }
 
 pub fn train(args: TrainArgs) -> anyhow::Result<ExitCode> {
-    run(&args.model, args.run)
+    let of_file =
+        || Ok::<_, anyhow::Error>(config_file::repeated(&args.run)?.map(|run| run.model.name));
+    let model = match args.model.or(args.named) {
+        Some(model) => model,
+        None => of_file()?.context("say which network to train, as `convzoo list` names it")?,
+    };
+    run(&model, args.run)
 }
 
 /// Set by Ctrl-C: the step under way is finished, the state saved.
@@ -38,6 +48,12 @@ pub fn run(model: &str, args: RunArgs) -> anyhow::Result<ExitCode> {
     let voice = Voice::new(args.json);
     if args.eval && args.weights.is_none() {
         bail!("--eval measures a weight file: say which with --weights FILE");
+    }
+    if !args.eval && (args.learn.tta.is_some() || !args.learn.top_k.is_empty()) {
+        bail!("--tta and --top-k go with eval, or --eval: they are ways to measure");
+    }
+    if args.learn.top_k.contains(&0) {
+        bail!("--top-k: got 0; at least 1");
     }
     if args.resume.is_some() && (args.out.is_some() || args.weights.is_some()) {
         bail!("--resume goes on with a run as it is; --out and --weights begin a new one");
@@ -94,10 +110,40 @@ fn announce(session: &Session, only_measured: bool, voice: Voice) {
         train.label_smoothing,
         train.seed
     ));
+    let extras = extras(train);
+    if !extras.is_empty() {
+        voice.say(&format!("with      {}", extras.join(", ")));
+    }
     if !train.finetune.is_default() {
         voice.say(&format!("layers    {}", layers(session)));
     }
     voice.say(&format!("device    {}, {} threads", config.device, config.threads));
+}
+
+/// What a run does that most do not.
+fn extras(train: &TrainConfig) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut add = |value: Option<f64>, what: &str| {
+        all.extend(value.map(|value| format!("{what} {value}")));
+    };
+    let above = |value: f64| (value > 0.0).then_some(value);
+    let GradientRule { clip_norm, clip_value, accumulate } = train.gradients;
+    add(above(train.mixup), "mixup");
+    add(above(train.cutmix), "cutmix");
+    add(clip_norm, "gradients clipped at norm");
+    add(clip_value, "gradients clipped at");
+    add((accumulate > 1).then_some(accumulate as f64), "batches to a step");
+    add(train.ema, "weights averaged with decay");
+    add(train.patience.map(|patience| patience as f64), "patience");
+    if !train.decay_norms_and_biases {
+        all.push("no weight decay on norms and biases".to_owned());
+    }
+    match &train.class_weights {
+        ClassWeights::Equal => {}
+        ClassWeights::Balanced => all.push("classes balanced".to_owned()),
+        ClassWeights::Given(weights) => all.push(format!("class weights {weights:?}")),
+    }
+    all
 }
 
 /// How much of the network is trained.
@@ -153,7 +199,7 @@ pub fn train_session(
     };
     match outcome.map_err(whole)? {
         Outcome::Finished(summary) => {
-            let summary = test(session, &folder, *summary)?;
+            let summary = assess_run(session, &folder, *summary, voice)?;
             conclude(session, &summary, &path, voice);
             Ok(Some(summary))
         }
@@ -194,17 +240,53 @@ fn train_network<N: Trainable>(
     stop_on_ctrl_c()?;
     let (folder, lock) = (trainer.folder().clone(), trainer.lock());
     voice.say(&format!("run       {}\n", folder.path().display()));
-    Ok(Ran { folder, lock, outcome: trainer.run(&mut View::new(voice)) })
+    // A run that goes on keeps writing event files where it has begun to.
+    let events = folder.file("tensorboard");
+    let wanted = args.learn.tensorboard || (args.resume.is_some() && events.is_dir());
+    let board = wanted.then(|| TensorBoard::new(&events)).transpose()?;
+    let mut observers = (View::new(voice, config.train.ema.is_some()), board);
+    let outcome = trainer.run(&mut observers);
+    if let Some(error) = observers.1.and_then(|board| board.failure()) {
+        voice.say(&format!("no more event files for TensorBoard: {error}"));
+    }
+    Ok(Ran { folder, lock, outcome })
 }
 
-/// The best weights on the test pictures, where there are any.
-fn test(session: &Session, folder: &RunFolder, summary: Summary) -> anyhow::Result<Summary> {
-    let Some(loader) = session.test_loader()? else { return Ok(summary) };
-    weights::load(&folder.file("best.safetensors"), &session.device)?
-        .apply(&session.model.network)?;
-    let test = evaluate(&session.model, &loader, &session.device)?;
-    let summary = Summary { test_top1: Some(test.top1), test_loss: Some(test.loss), ..summary };
-    folder.write_summary(&summary)?;
+/// The best weights in detail, on the validation pictures and on the test pictures, where there are
+/// any: `evaluation.json`.
+fn assess_run(
+    session: &Session,
+    folder: &RunFolder,
+    summary: Summary,
+    voice: Voice,
+) -> anyhow::Result<Summary> {
+    let mut parts = BTreeMap::new();
+    let with = |weights: &str, loader: &Loader| -> crate::Result<Assessment> {
+        weights::load(&folder.file(weights), &session.device)?.apply(&session.model.network)?;
+        Ok(assess(&session.model, loader, &session.device, Views::One)?.1)
+    };
+    let val = session.val_loader()?;
+    if session.config.train.ema.is_some() {
+        parts.insert("ema_val".to_owned(), with("ema.safetensors", &val)?);
+    }
+    parts.insert("val".to_owned(), with("best.safetensors", &val)?);
+    let mut summary = summary;
+    if let Some(loader) = session.test_loader()? {
+        let test = with("best.safetensors", &loader)?;
+        (summary.test_top1, summary.test_loss) = (Some(test.top1), Some(test.loss));
+        folder.write_summary(&summary)?;
+        parts.insert("test".to_owned(), test);
+    }
+    let assessments = Assessments {
+        weights: "best.safetensors".to_owned(),
+        epoch: summary.best_epoch,
+        classes: session.config.data.classes.clone(),
+        parts,
+    };
+    folder.write_evaluation(&assessments)?;
+    if let Some(val) = assessments.parts.get("val") {
+        voice.say(&format!("\n{}", scores::table_of(val, &assessments.classes)));
+    }
     Ok(summary)
 }
 
@@ -219,6 +301,10 @@ fn conclude(session: &Session, summary: &Summary, path: &str, voice: Voice) {
         let count = thousands(summary.val_images as u64);
         let share = percent(top1);
         voice.say(&format!("validation accuracy {share} (epoch {epoch}, {count} {of})"));
+    }
+    if let (Some(top1), Some(epoch)) = (summary.best_ema_top1, summary.best_ema_epoch) {
+        let share = percent(top1);
+        voice.say(&format!("with averaged weights {share} (epoch {epoch}, ema.safetensors)"));
     }
     if let (Some(top1), Some(source)) = (summary.test_top1, &session.dataset.test) {
         let count = thousands(source.len() as u64);
@@ -242,21 +328,25 @@ fn measure(session: &Session, args: &RunArgs, voice: Voice) -> anyhow::Result<Ex
     results.insert("model".to_owned(), session.config.model.name.clone().into());
     results.insert("dataset".to_owned(), session.config.data.name.clone().into());
     results.insert("data_kind".to_owned(), session.config.data.kind.to_string().into());
+    results.insert("classes".to_owned(), session.config.data.classes.clone().into());
     let loaders = [("val", Some(session.val_loader()?)), ("test", session.test_loader()?)];
     for (part, loader) in loaders.into_iter().filter_map(|(part, l)| Some((part, l?))) {
-        let Evaluation { loss, top1, top5, images, .. } = {
-            let result = evaluate(&session.model, &loader, &session.device)?;
-            results.insert(part.to_owned(), serde_json::to_value(result)?);
-            let rate = result.images_per_s();
-            voice.say(&format!("{part:<9} {rate:.1} images/s"));
-            result
-        };
+        let views = learn::views(args.learn.tta);
+        let (result, detail) = assess(&session.model, &loader, &session.device, views)?;
         let kind = session.config.data.kind;
-        voice.say(&format!(
-            "{part:<9} top-1 {:.2} %, top-5 {:.2} %, loss {loss:.4} on {images} pictures ({kind})",
-            100.0 * top1,
-            100.0 * top5
-        ));
+        let rate = result.images_per_s();
+        voice.say(&format!("{part:<9} {} ({kind}), {rate:.1} images/s", scores::line_of(&detail)));
+        for &k in &args.learn.top_k {
+            voice.say(&format!("{part:<9} top-{k} {:.2} %", 100.0 * detail.top_k(k)));
+        }
+        voice.say(&format!("\n{}\n", scores::table_of(&detail, &session.config.data.classes)));
+        let mut values = serde_json::to_value(result)?;
+        if let (Some(all), Some(more)) =
+            (values.as_object_mut(), scores::json_of(&detail, &args.learn.top_k)?)
+        {
+            all.extend(more);
+        }
+        results.insert(part.to_owned(), values);
     }
     if args.json {
         print_json(&results)?;

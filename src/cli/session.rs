@@ -7,7 +7,7 @@ use candle_core::Device;
 
 use super::args::{BadFiles, RunArgs};
 use super::progress::Voice;
-use super::recipe;
+use super::{config_file, recipe};
 use crate::data::{self, DataKind, DataRequest, Dataset, Loader, OnBad, Pipeline, Source};
 use crate::models::{self, Config, Model, Stem};
 use crate::nn::Engine;
@@ -25,31 +25,47 @@ pub struct Session {
 }
 
 impl Session {
-    /// What `args` ask for; a run that is resumed brings its own settings.
+    /// What `args` ask for; a run that is resumed, or repeated (`--config RUN/config.json`), brings its
+    /// own settings. Only the latter may change.
     pub fn new(name: &str, args: &RunArgs, voice: Voice) -> anyhow::Result<Self> {
         let saved = args.resume.as_ref().map(|run| RunFolder::open(run)?.config()).transpose()?;
-        if let Some(saved) = saved.as_ref().filter(|saved| saved.model.name != name) {
-            bail!("--resume: that is a run of {}, not of {name}", saved.model.name);
+        let repeated = match saved {
+            Some(_) => None,
+            None => config_file::repeated(args)?,
+        };
+        if let Some(before) = saved.as_ref().or(repeated.as_ref())
+            && before.model.name != name
+        {
+            let flag = if saved.is_some() { "--resume" } else { "--config" };
+            bail!("{flag}: that is a run of {}, not of {name}", before.model.name);
         }
         use_threads(args.threads)?;
         let device = device(&args.device)?;
-        let file = args.weights.as_ref().map(|weights| open_weights(name, weights, args, &device));
-        let file = file.transpose()?;
-        let dataset = data::open(&request(name, args, saved.as_ref()))?;
+        let weights =
+            args.weights.clone().or(repeated.as_ref().and_then(|r| r.model.weights.clone()));
+        let file =
+            weights.map(|weights| open_weights(name, &weights, args, &device)).transpose()?;
+        let request = match &saved {
+            Some(saved) => resumed_request(name, args, saved),
+            None => request(name, args, repeated.as_ref()),
+        };
+        let dataset = data::open(&request)?;
         dataset.notes.iter().for_each(|note| voice.say(note));
         let train = match &saved {
             Some(saved) => TrainConfig {
                 epochs: args.epochs.unwrap_or(saved.train.epochs),
-                workers: args.workers,
+                workers: args.workers.unwrap_or(saved.train.workers),
+                patience: args.learn.patience.or(saved.train.patience),
+                save_type: args.learn.save_dtype.map_or(saved.train.save_type, Into::into),
                 save_minutes: args.save_every.unwrap_or(saved.train.save_minutes),
                 on_nan: args.on_nan.map_or(saved.train.on_nan, Into::into),
                 ..saved.train.clone()
             },
-            None => settings(name, args, &dataset, file.as_ref())?,
+            None => settings(name, args, &dataset, file.as_ref(), repeated.as_ref())?,
         };
         let stem = match &saved {
             Some(saved) => saved.model.stem,
-            None => stem(args, file.as_ref()),
+            None => stem(args, file.as_ref(), repeated.as_ref()),
         };
         let mut model = build(name, &dataset, &train, stem, &device)?;
         let mut info = ModelInfo::new(&model)?;
@@ -67,12 +83,18 @@ impl Session {
         if device.is_cpu() && Engine::training(&model.network, input)?.is_none() {
             keep_memory(); // the ops take fresh memory for every result
         }
-        let pipelines = match &saved {
+        let as_before = saved.as_ref().or(repeated.as_ref().filter(|_| !other_pictures(args)));
+        let pipelines = match as_before {
             Some(saved) => (saved.data.train_pipeline.clone(), saved.data.eval_pipeline.clone()),
             None => pipelines(name, &dataset, &train, file.as_ref(), args)?,
         };
         let mut data = DataInfo::new(&dataset, pipelines.0, pipelines.1);
-        data.request = Some(request(name, args, saved.as_ref()));
+        data.request = Some(request);
+        if let Some(before) = &repeated
+            && before.data.identity != data.identity
+        {
+            voice.say("the pictures are not those of the run in --config: the results will differ");
+        }
         let config = RunConfig::new(info, data, train, device_name(&device));
         let on_bad = match args.on_bad {
             BadFiles::Skip => OnBad::Skip,
@@ -106,24 +128,42 @@ impl Session {
     }
 }
 
-/// The pictures that are wanted: those of the run that is resumed, if there is one.
-fn request(name: &str, args: &RunArgs, saved: Option<&RunConfig>) -> DataRequest {
-    if let Some(request) = saved.and_then(|saved| saved.data.request.clone()) {
-        let data_dir = args.data_dir.clone().or(request.data_dir.clone());
-        return DataRequest { data_dir, ..request };
+/// The pictures of the run that is resumed; they may be somewhere else now.
+fn resumed_request(name: &str, args: &RunArgs, saved: &RunConfig) -> DataRequest {
+    match saved.data.request.clone() {
+        Some(before) => {
+            DataRequest { data_dir: args.data_dir.clone().or(before.data_dir.clone()), ..before }
+        }
+        None => request(name, args, None),
     }
-    let default = || recipe::default_dataset(name).to_owned();
-    let dataset = args.dataset.clone().unwrap_or_else(default);
-    // Choosing weights by the test pictures would flatter them.
-    let held_out = (dataset == "mnist").then_some(0.1);
-    DataRequest {
-        data_dir: args.data_dir.clone(),
-        val_split: args.val_split.or(held_out),
-        seed: args.seed,
-        fallback: !args.no_fallback,
-        limit: args.limit,
-        ..DataRequest::new(dataset)
-    }
+}
+
+/// The pictures that are wanted: what flags say, or else those of the run that is repeated.
+fn request(name: &str, args: &RunArgs, repeated: Option<&RunConfig>) -> DataRequest {
+    let before = repeated.and_then(|run| run.data.request.clone());
+    let same = |before: &DataRequest| args.dataset.as_ref().is_none_or(|d| *d == before.dataset);
+    let mut request = before.filter(same).unwrap_or_else(|| {
+        let default = || recipe::default_dataset(name).to_owned();
+        let dataset = args.dataset.clone().unwrap_or_else(default);
+        // Choosing weights by the test pictures would flatter them.
+        let held_out = (dataset == "mnist").then_some(0.1);
+        DataRequest { val_split: held_out, ..DataRequest::new(dataset) }
+    });
+    request.data_dir = args.data_dir.clone().or(request.data_dir);
+    request.val_split = args.val_split.or(request.val_split);
+    request.seed = args.seed.unwrap_or(request.seed);
+    request.fallback &= !args.no_fallback;
+    request.limit = args.limit.or(request.limit);
+    request
+}
+
+/// Whether pictures are prepared in another way than in the run that is repeated.
+fn other_pictures(args: &RunArgs) -> bool {
+    args.learn.changes_pictures()
+        || args.dataset.is_some()
+        || args.image_size.is_some()
+        || args.weights.is_some()
+        || args.cache_features
 }
 
 /// Settings for a new run; weights that are only measured bring their picture size along.
@@ -132,7 +172,17 @@ fn settings(
     args: &RunArgs,
     dataset: &Dataset,
     file: Option<&WeightFile>,
+    repeated: Option<&RunConfig>,
 ) -> anyhow::Result<TrainConfig> {
+    if let Some(repeated) = repeated {
+        let mut config = repeated.train.clone();
+        if args.dataset.is_some() {
+            config.channels = dataset.channels;
+        }
+        recipe::apply(args, &mut config)?;
+        config.check()?;
+        return Ok(config);
+    }
     let metadata = file.and_then(|file| file.metadata.as_ref());
     let channels = metadata.map_or(dataset.channels, |metadata| metadata.input.0);
     let mut args = args.clone();
@@ -141,9 +191,10 @@ fn settings(
 }
 
 /// How a ResNet begins: as the flag says, or the weights.
-fn stem(args: &RunArgs, file: Option<&WeightFile>) -> Stem {
+fn stem(args: &RunArgs, file: Option<&WeightFile>, repeated: Option<&RunConfig>) -> Stem {
     let of_file = file.and_then(|file| file.metadata.as_ref()).map(|metadata| metadata.stem);
-    args.stem.map(Stem::from).or(of_file).unwrap_or_default()
+    let of_run = repeated.map(|run| run.model.stem);
+    args.stem.map(Stem::from).or(of_run).or(of_file).unwrap_or_default()
 }
 
 fn build(
@@ -209,6 +260,12 @@ fn pipelines(
         pipeline = pipeline.with_shift(2)?;
     }
     let eval = dataset.eval_pipeline(train.image_size, train.channels)?;
+    pipeline = args.learn.pipeline(pipeline, &eval)?;
+    if train.finetune.cache_features && args.learn.changes_pictures() {
+        let message =
+            "--cache-features needs the same pictures every time: no --augment or --erase";
+        return Err(crate::Error::Setting(message.to_owned()));
+    }
     if train.finetune.cache_features {
         pipeline = eval.clone(); // the same pictures every time
     }

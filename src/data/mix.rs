@@ -169,7 +169,7 @@ mod tests {
             assert_eq!(mixed.dominant(&[5, 6, 7]), dominant);
             shares.push(mixed.share);
         }
-        assert!(shares.iter().any(|s| *s < 0.4) && shares.iter().any(|s| *s > 0.9));
+        assert!(shares.iter().any(|s| *s < 0.6) && shares.iter().any(|s| *s > 0.9));
     }
 
     #[test]

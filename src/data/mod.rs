@@ -42,8 +42,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::{BadFile, ClassReport, Duplicates, FolderReport, check_folder};
 pub use augment::Change;
+pub use check::{BadFile, ClassReport, Duplicates, FolderReport, check_folder};
 pub use decode::{Limits, decode, decode_file};
 pub use folder::Files;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, OnBad};

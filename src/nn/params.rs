@@ -161,6 +161,22 @@ impl Params {
         Ok(params)
     }
 
+    /// The variables of a model that is none of ours, in the order of their names, which also say what
+    /// each is for: `bias`, `running_mean` and so on, as PyTorch calls them.
+    pub fn of_vars(vars: impl IntoIterator<Item = (String, Var)>) -> Self {
+        let mut vars: Vec<(String, Var)> = vars.into_iter().collect();
+        vars.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut params = Params::default();
+        for (name, var) in vars {
+            let (shape, role) = (var.dims().to_vec(), role_of(&name, var.rank()));
+            params.index.insert(name.clone(), params.entries.len());
+            let trainable = !role.is_buffer();
+            let spec = ParamSpec { name, shape, role };
+            params.entries.push(Entry { spec, var, trainable, thaw: 0, rate: 1.0 });
+        }
+        params
+    }
+
     /// All tensors, in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -229,6 +245,18 @@ impl Params {
             var.set(&tensor)?;
         }
         Ok(())
+    }
+}
+
+/// What a tensor is for, by the end of its name.
+fn role_of(name: &str, rank: usize) -> Role {
+    match name.rsplit('.').next().unwrap_or(name) {
+        "running_mean" => Role::RunningMean,
+        "running_var" => Role::RunningVar,
+        "num_batches_tracked" => Role::BatchesTracked,
+        "bias" | "beta" => Role::Bias,
+        _ if rank < 2 => Role::NormWeight,
+        _ => Role::Weight,
     }
 }
 

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     fn assessed(rows: &[[f64; 3]], labels: &[u32]) -> Assessment {
-        let logits = Tensor::new(rows, &Device::Cpu).unwrap();
+        let logits = Tensor::from_vec(rows.concat(), (rows.len(), 3), &Device::Cpu).unwrap();
         let (mut tally, mut sums) = (Tally::default(), Sums::default());
         tally.add(&logits, labels).unwrap();
         sums.add(&logits, labels, 1.0).unwrap();

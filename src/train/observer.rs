@@ -59,3 +59,46 @@ pub trait Observer {
 
 /// Whoever does not want to know.
 impl Observer for () {}
+
+/// Two that are told the same, the first one first.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn started(&mut self, start: &Started<'_>) {
+        self.0.started(start);
+        self.1.started(start);
+    }
+    fn batch_done(&mut self, batch: &BatchDone) {
+        self.0.batch_done(batch);
+        self.1.batch_done(batch);
+    }
+    fn evaluated(&mut self, done: usize, batches: usize) {
+        self.0.evaluated(done, batches);
+        self.1.evaluated(done, batches);
+    }
+    fn epoch_done(&mut self, row: &EpochRow, best: bool) {
+        self.0.epoch_done(row, best);
+        self.1.epoch_done(row, best);
+    }
+    fn message(&mut self, text: &str) {
+        self.0.message(text);
+        self.1.message(text);
+    }
+}
+
+/// One that may not be there.
+impl<A: Observer> Observer for Option<A> {
+    fn started(&mut self, start: &Started<'_>) {
+        self.iter_mut().for_each(|one| one.started(start));
+    }
+    fn batch_done(&mut self, batch: &BatchDone) {
+        self.iter_mut().for_each(|one| one.batch_done(batch));
+    }
+    fn evaluated(&mut self, done: usize, batches: usize) {
+        self.iter_mut().for_each(|one| one.evaluated(done, batches));
+    }
+    fn epoch_done(&mut self, row: &EpochRow, best: bool) {
+        self.iter_mut().for_each(|one| one.epoch_done(row, best));
+    }
+    fn message(&mut self, text: &str) {
+        self.iter_mut().for_each(|one| one.message(text));
+    }
+}

@@ -220,6 +220,9 @@ mod tests {
         }
         let mean = shares.iter().sum::<f64>() / 300.0;
         assert!((0.12..0.2).contains(&mean), "{mean}");
-        assert!(shares.iter().all(|share| (0.015..0.34).contains(share)));
+        // Ten tries may all be too high or too wide.
+        let none = shares.iter().filter(|share| **share == 0.0).count();
+        assert!(none < 6, "{none}");
+        assert!(shares.iter().all(|share| *share == 0.0 || (0.01..0.36).contains(share)));
     }
 }

@@ -1,0 +1,235 @@
+//! Which learning rates a network bears: the range test of Smith ("No More Pesky Learning Rate Guessing
+//! Games", 2015, section 3.3).
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use super::config::TrainConfig;
+use super::criterion::losses;
+use super::evaluate::{Trainable, input, number};
+use super::optim::{Optimizer, check};
+use crate::data::{Batch, Loader};
+use crate::nn::{Engine, Mode};
+use crate::ops::CrossEntropyParams;
+use crate::rng::Rng;
+use crate::{Error, Result};
+
+/// Steps of training with a rate that grows from one to the next by the same factor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RangeTest {
+    /// The rate of the first step.
+    pub from: f64,
+    /// The rate of the last step, if the loss does not get out of hand before.
+    pub to: f64,
+    /// How many.
+    pub steps: usize,
+}
+
+impl Default for RangeTest {
+    /// A hundred steps from 1e-6 to 10.
+    fn default() -> Self {
+        RangeTest { from: 1e-6, to: 10.0, steps: 100 }
+    }
+}
+
+/// One step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RangePoint {
+    /// Its learning rate.
+    pub lr: f64,
+    /// Its loss.
+    pub loss: f64,
+    /// The moving average of the losses so far.
+    pub smooth: f64,
+}
+
+/// What came of a range test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Range {
+    /// The steps, up to where the loss got out of hand.
+    pub points: Vec<RangePoint>,
+    /// The rate at which the averaged loss fell fastest.
+    pub steepest: f64,
+    /// The rate at which it was lowest: beyond, training is in danger.
+    pub lowest: f64,
+    /// A tenth of that: a rate to begin with.
+    pub suggestion: f64,
+}
+
+/// Share of the average that a step keeps.
+const KEEP: f64 = 0.95;
+/// The test ends where the averaged loss is so many times the lowest.
+const OUT_OF_HAND: f64 = 3.0;
+
+impl RangeTest {
+    /// Refuses numbers that make no sense.
+    fn check(&self) -> Result<()> {
+        check("the lowest learning rate", self.from, self.from > 0.0, "above 0")?;
+        check("the highest learning rate", self.to, self.to > self.from, "above the lowest")?;
+        match self.steps {
+            0..10 => Err(Error::Setting(format!("steps: got {}; at least 10", self.steps))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rate of a step.
+    fn lr(&self, step: usize) -> f64 {
+        self.from * (self.to / self.from).powf(step as f64 / (self.steps - 1) as f64)
+    }
+
+    /// Runs it: optimiser, label smoothing, seed and so on from `config`. The network has the weights
+    /// afterwards that it had before. `watch` is told of every step.
+    ///
+    /// # Errors
+    /// Numbers that make no sense, pictures that cannot be read, or a loss that is not finite from the
+    /// beginning.
+    pub fn run(
+        &self,
+        network: &impl Trainable,
+        loader: &Loader,
+        device: &Device,
+        config: &TrainConfig,
+        watch: &mut dyn FnMut(&RangePoint),
+    ) -> Result<Range> {
+        self.check()?;
+        config.check()?;
+        let params = network.params();
+        let before = params.entries().iter().map(|entry| Ok(entry.var.as_tensor().copy()?));
+        let before = before.collect::<Result<Vec<_>>>()?;
+        let points = self.points(network, loader, device, config, watch);
+        for (entry, values) in params.entries().iter().zip(&before) {
+            entry.var.set(values)?;
+        }
+        evaluated(points?)
+    }
+
+    fn points(
+        &self,
+        network: &impl Trainable,
+        loader: &Loader,
+        device: &Device,
+        config: &TrainConfig,
+        watch: &mut dyn FnMut(&RangePoint),
+    ) -> Result<Vec<RangePoint>> {
+        let mut steps = Steps::new(network, device, config)?;
+        let (mut points, mut average, mut best) = (Vec::new(), 0.0, f64::INFINITY);
+        let batches = (0..).flat_map(|epoch| loader.epoch(epoch, 0));
+        for (step, batch) in batches.take(self.steps).enumerate() {
+            let lr = self.lr(step);
+            let loss = steps.step(&batch?, lr, step as u64)?;
+            if !loss.is_finite() {
+                break;
+            }
+            average = KEEP * average + (1.0 - KEEP) * loss;
+            let smooth = average / (1.0 - KEEP.powi(step as i32 + 1));
+            let point = RangePoint { lr, loss, smooth };
+            watch(&point);
+            points.push(point);
+            if smooth > OUT_OF_HAND * best {
+                break;
+            }
+            best = best.min(smooth);
+        }
+        Ok(points)
+    }
+}
+
+/// Where the curve is lowest and where it falls fastest.
+fn evaluated(points: Vec<RangePoint>) -> Result<Range> {
+    let by_loss = |a: &&RangePoint, b: &&RangePoint| a.smooth.total_cmp(&b.smooth);
+    // The first averages are of few steps.
+    let settled = points.get(points.len() / 20..).unwrap_or_default();
+    let Some(lowest) = settled.iter().min_by(by_loss) else {
+        let message = "the loss is not finite at the lowest rate already; begin lower".to_owned();
+        return Err(Error::Training(message));
+    };
+    let until = settled.iter().take_while(|point| point.lr <= lowest.lr).collect::<Vec<_>>();
+    let fall =
+        |pair: &&[&RangePoint]| (pair[1].smooth - pair[0].smooth) / (pair[1].lr / pair[0].lr).ln();
+    let steepest = until.windows(2).min_by(|a, b| fall(a).total_cmp(&fall(b)));
+    let (steepest, lowest) = (steepest.map_or(lowest.lr, |pair| pair[0].lr), lowest.lr);
+    Ok(Range { points, steepest, lowest, suggestion: lowest / 10.0 })
+}
+
+/// Training steps without a run around them.
+struct Steps<'a, N> {
+    network: &'a N,
+    device: &'a Device,
+    config: &'a TrainConfig,
+    optimizer: Optimizer,
+    engine: Option<Option<Engine>>,
+}
+
+impl<'a, N: Trainable> Steps<'a, N> {
+    fn new(network: &'a N, device: &'a Device, config: &'a TrainConfig) -> Result<Self> {
+        let (rule, decay) = (config.optimizer, config.weight_decay);
+        let decay_all = config.decay_norms_and_biases;
+        let optimizer = Optimizer::new(network.params(), rule, decay, decay_all)?;
+        Ok(Steps { network, device, config, optimizer, engine: None })
+    }
+
+    /// The loss of a batch; the weights then go down on it.
+    fn step(&mut self, batch: &Batch, lr: f64, step: u64) -> Result<f64> {
+        let params = self.network.params();
+        let images = input(self.network, batch, self.device)?;
+        let (_, c, h, w) = images.dims4()?;
+        if self.engine.is_none() {
+            let network = self.network.network();
+            let engine = network.map(|network| Engine::training(network, (c, h, w)));
+            self.engine = Some(engine.transpose()?.flatten());
+        }
+        let mut engine = self.engine.as_mut().and_then(Option::as_mut);
+        let seed = Rng::stream(self.config.seed, "range", &[step]).next_u64();
+        let output = match &mut engine {
+            Some(engine) => engine.forward(params, &images, seed)?,
+            None => self.network.forward(&images, Mode::Train { seed })?,
+        };
+        let label_smoothing = self.config.label_smoothing;
+        let entropy = CrossEntropyParams { label_smoothing, ..Default::default() };
+        let (_, total) = losses(&output, &batch.labels, batch.mixed.as_ref(), &entropy)?;
+        let loss = number(&total)?;
+        if !loss.is_finite() {
+            return Ok(loss);
+        }
+        let grads = total.backward()?;
+        let optimizer = &mut self.optimizer;
+        match engine {
+            Some(engine) => engine.backward_into(params, &grads, &mut |entry, gradient| {
+                optimizer.step_one(entry, gradient, lr)
+            })?,
+            None => optimizer.step(&grads, lr)?,
+        }
+        Ok(loss)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_and_the_steepest_are_found() {
+        // Falls as a cosine over the logarithm of the rate, lowest at 0.1, steepest at 0.01.
+        let point = |step: usize| {
+            let log = -4.0 + step as f64 * 0.05;
+            let smooth = 1.0 + ((log + 3.0) / 2.0 * std::f64::consts::PI).cos();
+            RangePoint { lr: 10f64.powf(log), loss: smooth, smooth }
+        };
+        // It begins on the rise.
+        let range = evaluated((20..75).map(point).collect()).unwrap();
+        assert!((range.lowest - 0.1).abs() < 1e-9, "{range:?}");
+        assert!((range.steepest / 0.01).ln().abs() < 0.13, "{}", range.steepest);
+        assert_eq!(range.suggestion, range.lowest / 10.0);
+        assert!(evaluated(Vec::new()).is_err());
+    }
+
+    #[test]
+    fn rates_grow_evenly_between_their_ends() {
+        let test = RangeTest { from: 1e-4, to: 1.0, steps: 41 };
+        assert!((test.lr(0) - 1e-4).abs() < 1e-12 && (test.lr(40) - 1.0).abs() < 1e-12);
+        assert!((test.lr(20) - 1e-2).abs() < 1e-12);
+        assert!(RangeTest { from: 1.0, ..RangeTest::default() }.check().is_ok());
+        assert!(RangeTest { from: 10.0, ..RangeTest::default() }.check().is_err());
+        assert!(RangeTest { steps: 3, ..RangeTest::default() }.check().is_err());
+    }
+}

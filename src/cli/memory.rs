@@ -19,7 +19,11 @@ pub fn enough(
     }
     let Some(available) = available_memory() else { return Ok(()) };
     let size = config.image_size;
-    let memory = TrainingMemory::of(network, (config.channels, size, size), &config.optimizer)?;
+    let input = (config.channels, size, size);
+    let mut memory = TrainingMemory::of(network, input, &config.optimizer)?;
+    // Gradients that wait are there twice: as the engine has them and as they are summed.
+    let copies = u64::from(config.ema.is_some()) + 2 * u64::from(!config.gradients.is_default());
+    memory.fixed += 4 * copies * network.layers().parameter_count() as u64;
     let batch = config.batch_size.min(pictures);
     let needed = memory.bytes(batch);
     if needed <= available {

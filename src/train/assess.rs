@@ -116,8 +116,10 @@ impl Tally {
             logits.detach().to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec2::<f64>()?;
         for (row, &label) in rows.iter().zip(labels) {
             let (label, classes) = (label as usize, row.len());
-            self.confusion.resize(classes, vec![0; classes]);
-            self.places.resize(classes, 0);
+            if self.places.len() < classes {
+                self.confusion = vec![vec![0; classes]; classes];
+                self.places = vec![0; classes];
+            }
             if label >= classes {
                 let found = format!("label {label} for {classes} classes");
                 return Err(Error::op("assess", found, "labels must be classes"));

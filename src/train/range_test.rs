@@ -194,8 +194,8 @@ impl<'a, N: Trainable> Steps<'a, N> {
         let grads = total.backward()?;
         let optimizer = &mut self.optimizer;
         match engine {
-            Some(engine) => engine.backward_into(params, &grads, &mut |entry, gradient| {
-                optimizer.step_one(entry, gradient, lr)
+            Some(engine) => engine.backward_into(params, &grads, &mut |entry, at, gradient| {
+                optimizer.step_part(entry, at, gradient, lr)
             })?,
             None => optimizer.step(&grads, lr)?,
         }

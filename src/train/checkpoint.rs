@@ -25,6 +25,8 @@ const NO_SUM: &str = "00000000";
 
 /// Tensors by name.
 pub(super) type Group = HashMap<String, Tensor>;
+/// Prefixes, and the tensors to be written under them.
+pub(super) type Groups = Vec<(&'static str, Vec<(String, Tensor)>)>;
 
 /// A state as read.
 #[derive(Debug)]
@@ -46,11 +48,7 @@ impl State {
 ///
 /// # Errors
 /// Names the file that could not be written; what was saved before can still be read.
-pub(super) fn write(
-    folder: &RunFolder,
-    progress: &Progress,
-    groups: Vec<(&str, Vec<(String, Tensor)>)>,
-) -> Result<()> {
+pub(super) fn write(folder: &RunFolder, progress: &Progress, groups: Groups) -> Result<()> {
     let path = folder.file(NEWEST);
     let mut tensors = Vec::new();
     for (prefix, group) in groups {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 
-use super::checkpoint::{self, State};
+use super::checkpoint::{self, Groups, State};
 use super::config::RunConfig;
 use super::criterion::losses;
 use super::ema::Ema;
@@ -609,7 +609,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
     }
 
     /// All tensors that a run needs to go on, in groups; [`restore`] takes them back.
-    fn state(&self) -> Result<Vec<(&'static str, Vec<(String, Tensor)>)>> {
+    fn state(&self) -> Result<Groups> {
         let entries = self.job.network.params().entries().iter();
         let params = entries.map(|e| (e.spec.name.clone(), e.var.as_detached_tensor()));
         let mut groups = vec![("param", params.collect()), ("optim", self.optimizer.state()?)];

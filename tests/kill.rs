@@ -81,6 +81,7 @@ fn point_name(place: &str) -> String {
     let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
     let name = name.split(".safetensors").next().unwrap_or_default();
     let name = name.split(".json").next().unwrap_or_default();
+    let name = name.split(".csv").next().unwrap_or_default();
     let folder = if what == "flush folder" { "" } else { name };
     format!("{what} {folder}").trim_end().to_owned()
 }

@@ -29,11 +29,11 @@ const CONFIGURATIONS: &[(&str, &str, &str, &[&str])] = &[
     ("resnet18", "32", "2", &["--freeze", "backbone", "--cache-features"]),
     ("resnet34", "32", "1", &["--optimizer", "sgd", "--schedule", "cosine"]),
     ("resnet50", "64", "1", &["--optimizer", "adamw"]),
-    ("inception_v3", "75", "1", &["--optimizer", "sgd"]),
     ("inception_v4", "75", "1", &["--optimizer", "adamw"]),
     ("alexnet", "64", "1", &["--optimizer", "adamw", "--schedule", "one-cycle"]),
     ("alexnet-paper", "96", "1", &["--optimizer", "sgd"]),
     ("zfnet", "96", "1", &["--optimizer", "sgd", "--momentum", "0"]),
+    ("inception_v3", "299", "1", &["--optimizer", "sgd"]),
     ("vgg11_bn", "32", "1", &["--optimizer", "sgd", "--momentum", "0"]),
 ];
 

@@ -41,7 +41,7 @@ const BLUR: [f32; 9] = [0.0625, 0.125, 0.0625, 0.125, 0.25, 0.125, 0.0625, 0.125
 
 impl Kernel {
     /// The convolution of a picture's grey values, 0 to 255, without padding: two rows and two columns
-    /// fewer. It is [`conv2d`], the op that the networks are made of.
+    /// fewer. It is [`conv2d()`], the op that the networks are made of.
     ///
     /// # Errors
     /// A picture of less than 3x3 pixels.

@@ -142,6 +142,7 @@ pub mod data;
 pub mod error;
 mod files;
 pub mod inspect;
+pub mod machine;
 #[path = "../models/mod.rs"]
 pub mod models;
 pub mod nn;

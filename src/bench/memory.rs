@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::models::{self, Training};
 use super::{Case, Row, Settings};
+use crate::machine::resident_mib as mib;
 use crate::{Error, Result};
 
 /// Resident memory of a process, in MiB.
@@ -59,13 +60,4 @@ fn run(name: &'static str, settings: &Settings) -> Result<Vec<Row>> {
         serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
     let row = models::describe_training(name, Row::new("rss", name, settings.threads))?;
     Ok(vec![Row { memory: Some(memory), ..row }])
-}
-
-/// A line of `/proc/self/status`: `VmRSS`, what is resident now, or `VmHWM`, the highest it was.
-fn mib(field: &str) -> Result<f64> {
-    let missing = || Error::Setting(format!("{field} is not in /proc/self/status: is this Linux?"));
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|_| missing())?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-    kib.map(|kib| kib / 1024.0).ok_or_else(missing)
 }

@@ -11,6 +11,7 @@ use super::held::GradientRule;
 use super::optim::{Rule, check};
 use super::schedule::{LearningRate, Schedule, Warmup};
 use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Mixing, Pipeline, times};
+use crate::machine::Machine;
 use crate::models::{Model, Stem};
 use crate::weights::SaveType;
 use crate::{Error, Result};
@@ -290,8 +291,17 @@ pub struct RunConfig {
     pub threads: usize,
     /// What it is computed with.
     pub versions: Versions,
-    /// The command line.
+    /// The command line that began it.
     pub command: Vec<String>,
+    /// The command lines that went on with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed_by: Vec<Vec<String>>,
+    /// When it began, in UTC: `2026-01-31T23:59:59Z`. Earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// The machine that computed last. Earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
 }
 
 impl RunConfig {
@@ -305,7 +315,18 @@ impl RunConfig {
             threads: rayon::current_num_threads(),
             versions: Versions::default(),
             command: std::env::args().collect(),
+            resumed_by: Vec::new(),
+            started: Some(super::run::now()),
+            machine: Some(Machine::here()),
         }
+    }
+
+    /// This program's settings for a run that it goes on with: how it began stays as it was.
+    pub(super) fn going_on_with(&self, saved: &RunConfig) -> RunConfig {
+        let mut resumed_by = saved.resumed_by.clone();
+        resumed_by.push(self.command.clone());
+        let (command, started) = (saved.command.clone(), saved.started.clone());
+        RunConfig { command, resumed_by, started, ..self.clone() }
     }
 
     /// What differs from `saved` and would make a resumed run another run; one line each.
@@ -332,6 +353,9 @@ const FREE: &[&str] = &[
     "threads",
     "versions",
     "command",
+    "resumed_by",
+    "started",
+    "machine",
 ];
 
 fn differ(path: &str, saved: &Value, now: &Value, found: &mut Vec<String>) {

@@ -149,6 +149,9 @@ pub struct Progress {
     /// Seconds of all training so far that were spent waiting for pictures.
     #[serde(default)]
     pub wait_seconds: f64,
+    /// The highest resident memory so far, in MiB, where the system tells it.
+    #[serde(default)]
+    pub peak_memory_mib: Option<f64>,
 }
 
 /// The outcome of a finished run; `summary.json`.
@@ -221,6 +224,12 @@ pub struct Summary {
     pub device: String,
     /// Threads that computed.
     pub threads: usize,
+    /// The highest resident memory of the process during the run, in MiB, where the system tells it.
+    #[serde(default)]
+    pub peak_memory_mib: Option<f64>,
+    /// When it ended, in UTC: `2026-01-31T23:59:59Z`. Earlier versions did not say.
+    #[serde(default)]
+    pub finished: Option<String>,
 }
 
 impl Summary {
@@ -264,6 +273,8 @@ impl Summary {
             seed: config.train.seed,
             device: config.device.clone(),
             threads: config.threads,
+            peak_memory_mib: progress.peak_memory_mib,
+            finished: Some(now()),
         }
     }
 }
@@ -437,11 +448,21 @@ impl RunFolder {
 
 /// `20260131-235959`, in UTC.
 fn timestamp(time: SystemTime) -> String {
+    iso(time).replace(['-', ':', 'Z'], "").replace('T', "-")
+}
+
+/// The time as `2026-01-31T23:59:59Z`.
+pub(crate) fn now() -> String {
+    iso(SystemTime::now())
+}
+
+/// `2026-01-31T23:59:59Z`, in UTC.
+fn iso(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, seconds) = (since / 86_400, since % 86_400);
     let (year, month, day) = date(days);
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}{month:02}{day:02}-{h:02}{m:02}{s:02}")
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
 }
 
 /// Year, month and day of a day counted from 1970-01-01.
@@ -479,6 +500,7 @@ mod tests {
         assert_eq!(date(20_454), (2026, 1, 1));
         let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_767_225_599);
         assert_eq!(timestamp(time), "20251231-235959");
+        assert_eq!(iso(time), "2025-12-31T23:59:59Z");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::run::{Best, EpochRow, Progress, RunFolder, Summary};
 use super::same;
 use super::schedule::LearningRate;
 use crate::data::{Batch, Loader, Mixed};
+use crate::machine::PeakMemory;
 use crate::nn::{Engine, Mode, Params};
 use crate::ops::CrossEntropyParams;
 use crate::rng::Rng;
@@ -88,6 +89,7 @@ pub struct Trainer<'a, N> {
     reported: BTreeSet<String>,
     /// What the observer is to be told at the start.
     notes: Vec<String>,
+    memory: Option<PeakMemory>,
 }
 
 /// What an epoch's training came to.
@@ -175,7 +177,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let (saved, reported) = (Instant::now(), progress.left_out.clone());
         let (notes, lock) = (lock.note().into_iter().collect(), Arc::new(lock));
         let Made { optimizer, rate, entropy, held, ema } = made;
-        let (engine, lr) = (None, 0.0);
+        let (engine, lr, memory) = (None, 0.0, PeakMemory::watch());
         Trainer {
             job,
             folder,
@@ -191,6 +193,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             saved,
             reported,
             notes,
+            memory,
         }
     }
 
@@ -202,7 +205,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             let text = format!("deleted {parts} file{} left half written", plural(parts));
             self.notes.push(text);
         }
-        self.folder.write_config(self.job.config)?;
+        let saved = self.folder.config()?;
+        self.folder.write_config(&self.job.config.going_on_with(&saved))?;
         self.write_epoch()
     }
 
@@ -603,6 +607,9 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         self.check_finite()?;
         self.lock.check()?;
         self.progress.left_out.extend(self.bad_files().into_iter().map(|(name, _)| name));
+        let peak = self.memory.as_ref().and_then(PeakMemory::mib);
+        let before = self.progress.peak_memory_mib;
+        self.progress.peak_memory_mib = before.into_iter().chain(peak).reduce(f64::max);
         checkpoint::write(&self.folder, &self.progress, self.state()?)?;
         self.saved = Instant::now();
         Ok(())

@@ -147,6 +147,7 @@ pub mod machine;
 pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod report;
 pub mod rng;
 pub mod train;
 pub mod weights;

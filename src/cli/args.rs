@@ -21,7 +21,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Pictures: cats-dogs, cats-dogs-drawn, mnist, or folder (any DIR/train/CLASS/*,
+    /// Pictures: cats-dogs, cats-dogs-drawn, mnist, cifar-10, or folder (any DIR/train/CLASS/*,
     /// DIR/val/CLASS/*, or DIR/CLASS/*) [default: what suits the network]
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
@@ -98,6 +98,10 @@ pub struct RunArgs {
     /// Seed of weights, order, augmentation and dropout: same seed, same bits [default: 0]
     #[arg(long)]
     pub seed: Option<u64>,
+
+    /// The seed of splits and limits, where it is not that of the run
+    #[arg(skip)]
+    pub data_seed: Option<u64>,
 
     /// Threads that compute [default: one a core]
     #[arg(long, value_name = "N")]

@@ -1,22 +1,26 @@
-//! `convzoo compare`: several networks, one data set, one budget, one table.
+//! `convzoo compare`: several networks, one data set, one budget, one report.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Parser;
-use serde::Serialize;
 
 use super::args::RunArgs;
+use super::budget::{Budget, epochs_within};
+use super::matching::{Found, find};
 use super::progress::Voice;
+use super::report::{Explained, show};
 use super::run::train_session;
-use super::session::Session;
-use super::{print_json, table, thousands};
-use crate::train::{RunFolder, Summary};
+use super::session::{Session, use_threads};
+use crate::report::Report;
 
-/// Train several networks under one budget and print one table.
+/// Train several networks on one data set, and put them side by side.
 ///
-/// A network whose run is already in the folder and finished is taken as it is; a run that was
-/// broken off goes on.
+/// Each network is trained by its own recipe, changed by the flags given here, with one seed or
+/// several. A run that is in the folder already and is the same (network, data, seed and every
+/// setting) is taken as it is, or goes on where it was broken off: Ctrl-C and the same command again
+/// lose nothing. In the end there are report.html, compare.csv and every figure in the folder.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 pub struct CompareArgs {
@@ -28,104 +32,140 @@ pub struct CompareArgs {
         default_value = "lenet5-relu,alexnet,vgg16_bn,googlenet,resnet18,resnet50"
     )]
     models: Vec<String>,
-    /// The folder of the runs, one a network
+    /// The folder of the runs, one a network and seed
     #[arg(long, value_name = "DIR", default_value = "runs/compare")]
     runs: PathBuf,
+    /// What each run may take: 12epochs, or 30min (2h, 90s) of training, for which each network's
+    /// speed is tried first [default: the recipe's epochs]
+    #[arg(long, value_name = "BUDGET", conflicts_with = "epochs")]
+    budget: Option<Budget>,
+    /// Runs of each network, with seeds from --seed on; the data stay those of the first
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Take runs of the same network, data and seed as they are, whatever their other settings
+    #[arg(long)]
+    any_settings: bool,
+    #[command(flatten)]
+    explained: Explained,
     #[command(flatten)]
     run: RunArgs,
 }
 
-#[derive(Serialize)]
-struct Row {
-    #[serde(flatten)]
-    summary: Summary,
-    file_bytes: u64,
+/// One run that the comparison needs.
+struct Planned {
+    model: String,
+    seed: u64,
+    args: RunArgs,
+    found: Found,
+    /// Where it is to be, if it is new.
+    folder: PathBuf,
 }
 
-pub fn compare(args: CompareArgs) -> anyhow::Result<ExitCode> {
+pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
     let voice = Voice::new(args.run.json);
     if args.run.resume.is_some() || args.run.out.is_some() || args.run.eval {
-        anyhow::bail!(
-            "compare has its runs in --runs DIR: --out, --resume and --eval do not go with it"
-        );
+        bail!("compare has its runs in --runs DIR: --out, --resume and --eval do not go with it");
     }
-    // One threshold for all: a data set that one of them would not choose by itself.
-    let dataset = args.run.dataset.clone().unwrap_or_else(|| "cats-dogs".to_owned());
-    let mut rows = Vec::new();
-    for model in &args.models {
-        let folder = args.runs.join(format!("{model}-{dataset}"));
-        let run = RunArgs { dataset: Some(dataset.clone()), ..args.run.clone() };
-        let Some(summary) = trained(model, run, &folder, voice)? else {
-            return Ok(ExitCode::from(130));
-        };
-        let weights = folder.join("best.safetensors");
-        let file_bytes =
-            std::fs::metadata(&weights).map_err(|error| crate::Error::file(&weights, error))?.len();
-        rows.push(Row { summary, file_bytes });
-    }
-    if args.run.json {
-        print_json(&rows)?;
-    } else {
-        voice.say(&text(&rows));
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The summary of a finished run, after training what is missing of it; `None` where it was stopped.
-fn trained(
-    model: &str,
-    mut run: RunArgs,
-    folder: &Path,
-    voice: Voice,
-) -> anyhow::Result<Option<Summary>> {
-    if let Ok(open) = RunFolder::open(folder) {
-        if let Ok(summary) = open.summary()
-            && run.epochs.is_none_or(|epochs| epochs <= summary.epochs)
-        {
-            voice.say(&format!("{model}: finished before, in {}", folder.display()));
-            return Ok(Some(summary));
+    use_threads(args.run.threads.take())?; // once: the pool cannot be made again
+    let planned = plan(&args, voice)?;
+    let mut folders = Vec::new();
+    let mut failed = Vec::new();
+    for run in planned {
+        let name = format!("{} (seed {})", run.model, run.seed);
+        match trained(run, &args, voice) {
+            Ok(Some(folder)) => {
+                folders.push(folder);
+                Report::read(&folders)?.write(&args.runs)?; // as far as it is, for who looks
+            }
+            Ok(None) => {
+                voice.say("go on with the same command");
+                return Ok(ExitCode::from(130)); // as the shell has it for Ctrl-C
+            }
+            Err(error) => {
+                eprintln!("error: {name}: {error:#}");
+                failed.push(name);
+            }
         }
-        run.resume = Some(folder.to_owned());
-    } else {
-        run.out = Some(folder.to_owned());
     }
-    voice.say(&format!("\n== {model}"));
-    let session = Session::new(model, &run, voice)?;
-    train_session(&session, &run, voice)
+    if folders.is_empty() {
+        bail!("not one run was finished");
+    }
+    let report = args.explained.report(&folders, voice)?;
+    report.write(&args.runs)?;
+    show(&report, &args.runs.join("report.html"), args.run.json, voice)?;
+    match &failed[..] {
+        [] => Ok(ExitCode::SUCCESS),
+        names => bail!("failed, and not in the report: {}", names.join(", ")),
+    }
 }
 
-fn text(rows: &[Row]) -> String {
-    let header = [
-        "model",
-        "size",
-        "parameters",
-        "multiply-adds",
-        "file MB",
-        "val top-1",
-        "images/s",
-        "epochs",
-        "seconds",
-    ];
-    let cells = |row: &Row| {
-        let s = &row.summary;
-        vec![
-            s.model.clone(),
-            s.image_size.to_string(),
-            thousands(s.params as u64),
-            thousands(s.macs),
-            format!("{:.1}", row.file_bytes as f64 / 1e6),
-            s.best_val_top1.map_or("-".to_owned(), |top1| format!("{:.2} %", 100.0 * top1)),
-            format!("{:.1}", s.train_images_per_s),
-            s.epochs.to_string(),
-            s.seconds.round().to_string(),
-        ]
+/// Every run that is needed, and what is there of it; settings that clash are found out before hours
+/// are spent.
+fn plan(args: &CompareArgs, voice: Voice) -> anyhow::Result<Vec<Planned>> {
+    // One data set for all: it is not that which one of them would choose by itself.
+    let dataset = args.run.dataset.clone().unwrap_or_else(|| "cats-dogs".to_owned());
+    let mut planned = Vec::new();
+    let first = args.run.seed.unwrap_or(0);
+    for model in &args.models {
+        for seed in first..first + args.seeds {
+            let mut run = RunArgs {
+                dataset: Some(dataset.clone()),
+                seed: Some(seed),
+                data_seed: Some(first),
+                ..args.run.clone()
+            };
+            if let Some(Budget::Epochs(epochs)) = args.budget {
+                run.epochs = Some(epochs);
+            }
+            let quiet = if planned.is_empty() { voice } else { Voice::silent() };
+            let wanted = Session::new(model, &run, quiet)?.config;
+            let timed = matches!(args.budget, Some(Budget::Seconds(_)));
+            let found = find(&args.runs, &wanted, timed, args.any_settings)?;
+            voice.say(&format!("{model}, seed {seed}: {found}"));
+            let folder = args.runs.join(format!("{model}-{}-seed{seed}", wanted.data.name));
+            planned.push(Planned { model: model.clone(), seed, args: run, found, folder });
+        }
+    }
+    Ok(planned)
+}
+
+/// The folder of a finished run, after training what is missing of it; `None` where it was stopped.
+fn trained(planned: Planned, args: &CompareArgs, voice: Voice) -> anyhow::Result<Option<PathBuf>> {
+    let Planned { model, seed, args: mut run, found, folder } = planned;
+    let folder = match found {
+        Found::Finished(folder) => return Ok(Some(folder)),
+        Found::Begun { folder, .. } => {
+            run.resume = Some(folder.clone());
+            run.epochs = None; // its own
+            run.weights = None;
+            folder
+        }
+        Found::Nothing => {
+            run.out = Some(folder.clone());
+            folder
+        }
     };
-    let about = rows.first().map_or(String::new(), |row| {
-        let s = &row.summary;
-        format!(
-            "{} ({}): {} validation pictures, {} threads",
-            s.dataset, s.data_kind, s.val_images, s.threads
-        )
-    });
-    format!("\n{about}\n\n{}", table(&header, &rows.iter().map(cells).collect::<Vec<_>>()))
+    voice.say(&format!("\n== {model}, seed {seed}"));
+    if let (Some(Budget::Seconds(seconds)), None) = (args.budget, &run.resume) {
+        run.epochs = Some(affordable(&model, &run, seconds, &args.runs, voice)?);
+    }
+    let session = Session::new(&model, &run, voice)?;
+    Ok(train_session(&session, &run, voice)?.map(|_| folder))
+}
+
+/// Epochs within so many seconds, on this machine as it is now.
+fn affordable(
+    model: &str,
+    run: &RunArgs,
+    seconds: f64,
+    runs: &Path,
+    voice: Voice,
+) -> anyhow::Result<usize> {
+    let session = Session::new(model, run, Voice::silent())?;
+    let (epochs, each) = epochs_within(seconds, &session, runs)?;
+    voice.say(&format!("budget    {epochs} epochs of about {each:.1} s"));
+    if each > seconds {
+        voice.say("budget    one epoch takes longer than that; it is trained all the same");
+    }
+    Ok(epochs)
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod budget;
 mod compare;
 mod config_file;
 mod curve;
@@ -15,9 +16,11 @@ mod learn;
 mod list;
 mod lr_find;
 mod memory;
+mod matching;
 mod predict;
 mod progress;
 mod recipe;
+mod report;
 mod run;
 mod scores;
 mod session;
@@ -62,10 +65,12 @@ enum Command {
     List(list::ListArgs),
     /// Look into weight files, and convert them
     Weights(weights::WeightsArgs),
-    /// Train several networks under one budget and print one table
+    /// Train several networks under one budget, and put them side by side
     Compare(compare::CompareArgs),
     /// Look after data sets: read every picture, find bad files and duplicates
     Data(data_check::DataArgs),
+    /// Make a page of run folders: table, figures, how each number was obtained
+    Report(report::ReportArgs),
     /// Measure ops, networks and the machine
     Bench(bench::BenchArgs),
 }
@@ -90,6 +95,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Weights(args) => weights::weights(args).map(done),
         Command::Compare(args) => compare::compare(args),
         Command::Data(args) => data_check::data(args),
+        Command::Report(args) => report::report(args).map(done),
         Command::Bench(args) => bench::bench(args).map(done),
     }
 }

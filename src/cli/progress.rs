@@ -15,15 +15,24 @@ const QUIET: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug)]
 pub struct Voice {
     json: bool,
+    silent: bool,
 }
 
 impl Voice {
     pub fn new(json: bool) -> Self {
-        Voice { json }
+        Voice { json, silent: false }
+    }
+
+    /// For what has been said already.
+    pub fn silent() -> Self {
+        Voice { json: false, silent: true }
     }
 
     /// Prints a line. A closed pipe is not worth ending a training run for.
     pub fn say(self, text: &str) {
+        if self.silent {
+            return;
+        }
         let _ = if self.json {
             writeln!(std::io::stderr(), "{text}")
         } else {

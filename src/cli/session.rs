@@ -146,12 +146,12 @@ fn request(name: &str, args: &RunArgs, repeated: Option<&RunConfig>) -> DataRequ
         let default = || recipe::default_dataset(name).to_owned();
         let dataset = args.dataset.clone().unwrap_or_else(default);
         // Choosing weights by the test pictures would flatter them.
-        let held_out = (dataset == "mnist").then_some(0.1);
+        let held_out = ["mnist", "cifar-10"].contains(&dataset.as_str()).then_some(0.1);
         DataRequest { val_split: held_out, ..DataRequest::new(dataset) }
     });
     request.data_dir = args.data_dir.clone().or(request.data_dir);
     request.val_split = args.val_split.or(request.val_split);
-    request.seed = args.seed.unwrap_or(request.seed);
+    request.seed = args.data_seed.or(args.seed).unwrap_or(request.seed);
     request.fallback &= !args.no_fallback;
     request.limit = args.limit.or(request.limit);
     request

@@ -23,6 +23,7 @@
 mod augment;
 mod cats_dogs;
 mod check;
+mod cifar;
 mod decode;
 pub mod drawn;
 mod folder;
@@ -44,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub use augment::Change;
 pub use check::{BadFile, ClassReport, Duplicates, FolderReport, check_folder};
+pub use cifar::TinyPhotographs;
 pub use decode::{Limits, decode, decode_file};
 pub use folder::Files;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, OnBad};
@@ -65,6 +67,8 @@ pub enum DataKind {
     Photographs,
     /// Drawn by the program itself; never to pass for photographs.
     Drawn,
+    /// Photographs of 32x32 pixels of ten classes.
+    TinyPhotographs,
     /// Handwritten digits.
     Digits,
     /// Pictures of the user's, of whatever kind.
@@ -76,6 +80,7 @@ impl fmt::Display for DataKind {
         f.pad(match self {
             DataKind::Photographs => "photographs",
             DataKind::Drawn => "drawn",
+            DataKind::TinyPhotographs => "tiny photographs",
             DataKind::Digits => "digits",
             DataKind::Pictures => "pictures",
         })

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::{self, Files, Parts};
 use super::source::{Source, identity, limited, split};
-use super::{DataKind, Dataset, cats_dogs, drawn, hub, mnist};
+use super::{DataKind, Dataset, cats_dogs, cifar, drawn, hub, mnist};
 use crate::error::{Error, Result};
 
 /// The names that [`open`] knows.
-pub const DATASETS: [&str; 4] = ["cats-dogs", "cats-dogs-drawn", "mnist", "folder"];
+pub const DATASETS: [&str; 5] = ["cats-dogs", "cats-dogs-drawn", "mnist", "cifar-10", "folder"];
 
 /// The share of a folder without a validation part that is held out from training.
 pub const DEFAULT_VAL_SPLIT: f64 = 0.1;
@@ -75,6 +75,8 @@ impl DataRequest {
 ///   the reason in [`Dataset::notes`].
 /// * `cats-dogs-drawn`: the drawn sample.
 /// * `mnist`: the four IDX files in `data_dir`, or `mnist` within the data folder, or the cache.
+/// * `cifar-10`: its batches or tables in `data_dir`, or `cifar-10` within the data folder, or the
+///   cache.
 /// * `folder`: `data_dir` with `train/CLASS/*` and `val/CLASS/*`, or with `CLASS/*`.
 ///
 /// # Errors
@@ -99,6 +101,7 @@ fn open_with(
         "cats-dogs" => open_cats_dogs(request, cats_vs_dogs),
         "cats-dogs-drawn" => Ok(drawn_sample(request, Vec::new())),
         "mnist" => open_mnist(request, digits),
+        "cifar-10" => open_cifar_10(request),
         "folder" => open_folder(request),
         other => Err(Error::dataset(other, format!("unknown; there are {}", DATASETS.join(", ")))),
     }
@@ -287,6 +290,36 @@ fn open_mnist(
         classes: (0..10).map(|digit| digit.to_string()).collect(),
         mean: vec![mnist::MEAN],
         std: vec![mnist::STD],
+        origin: dir.display().to_string(),
+        train: Arc::new(train),
+        val: Some(Arc::new(test)),
+        test: None,
+    };
+    finish(request, found, Vec::new())
+}
+
+fn open_cifar_10(request: &DataRequest) -> Result<Dataset> {
+    let own = request.folder_of("cifar-10");
+    let dir = match &request.data_dir {
+        Some(dir) => cifar::folder_of(dir).unwrap_or_else(|| dir.clone()),
+        None => match cifar::folder_of(&own) {
+            Some(dir) => dir,
+            None => hub::cifar_10(&request.cache()).map_err(|error| {
+                let (files, own) = (cifar::FILES, own.display());
+                let ways = format!(
+                    "{error}; give --data-dir DIR with the files {files}, or put them at {own}"
+                );
+                Error::dataset("cifar-10", ways)
+            })?,
+        },
+    };
+    let (train, test) = cifar::read(&dir)?;
+    let found = Found {
+        name: "cifar-10",
+        kind: DataKind::TinyPhotographs,
+        classes: cifar::CLASSES.map(String::from).to_vec(),
+        mean: cifar::MEAN.to_vec(),
+        std: cifar::STD.to_vec(),
         origin: dir.display().to_string(),
         train: Arc::new(train),
         val: Some(Arc::new(test)),

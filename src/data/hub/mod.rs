@@ -31,12 +31,16 @@ mod sets;
 mod table;
 
 pub use list::RemoteFile;
+pub(super) use table::{Rows, read as read_table};
 
 /// Photographs of cats and dogs: about 23,400 of them, 0.7 GB.
 const CATS_VS_DOGS: &str = "microsoft/cats_vs_dogs";
 
 /// Handwritten digits: 60,000 to train on and 10,000 to test on, 18 MB.
 const MNIST: &str = "ylecun/mnist";
+
+/// Tiny photographs of ten classes: 50,000 to train on and 10,000 to test on, 144 MB.
+const CIFAR_10: &str = "uoft-cs/cifar10";
 
 /// How the hub is reached.
 #[derive(Clone, Debug)]
@@ -105,6 +109,15 @@ pub fn cats_vs_dogs(cache: &Path) -> Result<PathBuf> {
 /// See [`Hub::mnist`].
 pub fn mnist(cache: &Path) -> Result<PathBuf> {
     Hub::from_env().mnist(cache)
+}
+
+/// Downloads CIFAR-10, once, and returns the folder of its tables, `cache/cifar-10`. Uses
+/// [`Hub::from_env`].
+///
+/// # Errors
+/// See [`Hub::cifar_10`].
+pub fn cifar_10(cache: &Path) -> Result<PathBuf> {
+    Hub::from_env().cifar_10(cache)
 }
 
 /// Where downloads are kept: `$CONVZOO_CACHE`, else `convzoo` in the user's cache folder

@@ -1,4 +1,4 @@
-//! The two data sets, turned into files that anything can read.
+//! The data sets, turned into files that anything can read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::list::RemoteFile;
 use super::lock::{Lock, beside, create_parent};
 use super::table::{self, Rows};
-use super::{CATS_VS_DOGS, Hub, MNIST};
+use super::{CATS_VS_DOGS, CIFAR_10, Hub, MNIST};
 use crate::error::{Error, Result};
 use crate::files::sync_folder;
 
@@ -73,6 +73,30 @@ impl Hub {
                 path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start))
             };
             write_digits(part, tables.iter().filter(has_part), &aside, prefix)?;
+        }
+        finish(&aside, &target, &tables)?;
+        Ok(target)
+    }
+
+    /// Downloads CIFAR-10, once, and returns `cache/cifar-10` with its tables as they are: their
+    /// pictures are PNG files, which take no less room elsewhere.
+    ///
+    /// # Errors
+    /// The download fails (see [`Hub::fetch`]), or files cannot be moved to their place.
+    pub fn cifar_10(&self, cache: &Path) -> Result<PathBuf> {
+        let target = cache.join("cifar-10");
+        if target.is_dir() {
+            return Ok(target);
+        }
+        let _lock = Lock::take(cache.join("cifar-10.lock"), CIFAR_10, self.quiet)?;
+        if target.is_dir() {
+            return Ok(target);
+        }
+        let aside = fresh_folder(&target)?;
+        let tables = self.tables(CIFAR_10, "plain_text/", cache)?;
+        for table in &tables {
+            let place = aside.join(table.file_name().unwrap_or_default());
+            fs::rename(table, place).map_err(|error| Error::file(table, error))?;
         }
         finish(&aside, &target, &tables)?;
         Ok(target)

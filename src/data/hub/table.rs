@@ -1,4 +1,4 @@
-//! Labelled pictures out of a parquet file, as the hub stores them: a column `image` with the
+//! Labelled pictures out of a parquet file, as the hub stores them: a column `image` or `img` with the
 //! encoded picture in `bytes`, and a column of whole numbers `label` or `labels`.
 
 use std::fs::File;
@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 
 /// Rows of a table, those read and those not.
 #[derive(Default)]
-pub(super) struct Rows {
+pub(in crate::data) struct Rows {
     /// All of them.
-    pub(super) total: usize,
+    pub(in crate::data) total: usize,
     /// Those that could not be read.
-    pub(super) unreadable: usize,
+    pub(in crate::data) unreadable: usize,
     /// What was wrong with the first of these.
-    pub(super) first_cause: Option<String>,
+    pub(in crate::data) first_cause: Option<String>,
 }
 
 impl Rows {
@@ -33,7 +33,7 @@ impl Rows {
 
 /// Calls `take(row, label, picture)` for every row of the file at `path`, and counts in `rows`,
 /// where rows of earlier files may be counted already.
-pub(super) fn read(
+pub(in crate::data) fn read(
     path: &Path,
     rows: &mut Rows,
     mut take: impl FnMut(usize, i64, &[u8]) -> Result<()>,
@@ -88,7 +88,7 @@ fn read_group(
     Ok(())
 }
 
-/// The columns to read: `image` and the labels.
+/// The columns to read: the picture and the label.
 fn projection(schema: &Type) -> Result<Type, String> {
     let column = |names: &[&str]| {
         let found = schema.get_fields().iter().find(|field| names.contains(&field.name()));
@@ -97,7 +97,7 @@ fn projection(schema: &Type) -> Result<Type, String> {
             format!("it has columns {}, but none called {}", has.join(", "), names.join(" or "))
         })
     };
-    let fields = vec![column(&["image"])?, column(&["labels", "label"])?];
+    let fields = vec![column(&["image", "img"])?, column(&["labels", "label"])?];
     let built = Type::group_type_builder(schema.name()).with_fields(fields).build();
     built.map_err(|error| error.to_string())
 }
@@ -107,7 +107,7 @@ fn parse(row: &Row) -> Result<(i64, &[u8]), String> {
     let (mut label, mut picture) = (None, None);
     for (name, field) in row.get_column_iter() {
         match (name.as_str(), field) {
-            ("image", Field::Group(image)) => picture = bytes_of(image),
+            ("image" | "img", Field::Group(image)) => picture = bytes_of(image),
             (_, field) => label = label.or(whole_number(field)),
         }
     }

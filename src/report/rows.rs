@@ -1,0 +1,163 @@
+//! Runs side by side: one row for each network and recipe, over all its seeds.
+
+use super::record::Record;
+use crate::data::DataKind;
+use crate::train::RunConfig;
+use crate::weights::{PUBLISHED, Published};
+
+/// The mean of some values, and how far they are apart.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Spread {
+    /// Their mean.
+    pub mean: f64,
+    /// Standard deviation of the sample; none for a single value.
+    pub deviation: Option<f64>,
+    /// How many they are.
+    pub count: usize,
+}
+
+impl Spread {
+    /// None where there is no value.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let count = values.len();
+        let mean = values.iter().sum::<f64>() / count as f64;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let deviation = (count > 1).then(|| (squares / (count - 1) as f64).sqrt());
+        (count > 0).then_some(Spread { mean, deviation, count })
+    }
+}
+
+/// A network trained by one recipe, with one seed or several.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What it is called here: the network's name, with more where that is not enough.
+    pub label: String,
+    /// Its place among the rows, by which it gets its colour.
+    pub place: usize,
+    /// Its runs, by seed.
+    pub runs: Vec<Record>,
+}
+
+impl Row {
+    /// The first of its runs: all have the same settings but for the seed.
+    pub fn first(&self) -> &Record {
+        &self.runs[0]
+    }
+
+    /// The settings they share.
+    pub fn config(&self) -> &RunConfig {
+        &self.first().config
+    }
+
+    /// Over its runs; none where a run has no such value.
+    pub fn spread(&self, value: impl Fn(&Record) -> Option<f64>) -> Option<Spread> {
+        let values: Option<Vec<f64>> = self.runs.iter().map(value).collect();
+        values.and_then(|values| Spread::of(&values))
+    }
+
+    /// What its publisher says of the network's weights for ImageNet.
+    pub fn published(&self) -> Option<&'static Published> {
+        PUBLISHED.iter().find(|published| published.model == self.config().model.name)
+    }
+
+    /// Whether all its runs are finished.
+    pub fn is_finished(&self) -> bool {
+        self.runs.iter().all(Record::is_finished)
+    }
+}
+
+/// Runs on one data set, which may be compared.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The data set's name.
+    pub dataset: String,
+    /// What kind of pictures.
+    pub kind: DataKind,
+    /// Its rows, in the order in which their first runs were given.
+    pub rows: Vec<Row>,
+}
+
+impl Group {
+    /// Puts runs together: by data set, then by settings.
+    pub fn all(records: Vec<Record>) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for record in records {
+            let (dataset, kind) = (record.config.data.name.clone(), record.config.data.kind);
+            let known = groups.iter().position(|g| g.dataset == dataset && g.kind == kind);
+            let at = known.unwrap_or_else(|| {
+                groups.push(Group { dataset, kind, rows: Vec::new() });
+                groups.len() - 1
+            });
+            groups[at].add(record);
+        }
+        groups.iter_mut().for_each(Group::label);
+        groups
+    }
+
+    fn add(&mut self, record: Record) {
+        let same = |row: &&mut Row| same_recipe(row.config(), &record.config);
+        if let Some(row) = self.rows.iter_mut().find(same) {
+            row.runs.push(record);
+            row.runs.sort_by_key(|run| run.config.train.seed);
+        } else {
+            let label = record.config.model.name.clone();
+            self.rows.push(Row { label, place: self.rows.len(), runs: vec![record] });
+        }
+    }
+
+    /// Where two rows are of one network, their folders' names tell them apart.
+    fn label(&mut self) {
+        let names: Vec<String> = self.rows.iter().map(|row| row.label.clone()).collect();
+        for row in &mut self.rows {
+            if names.iter().filter(|name| **name == row.label).count() > 1 {
+                row.label = row.first().name();
+            }
+        }
+    }
+
+    /// Whether every row has a test accuracy: then that is what is compared, since no choice was made
+    /// by it.
+    pub fn is_tested(&self) -> bool {
+        self.rows.iter().all(|row| row.spread(Record::test_top1).is_some())
+    }
+
+    /// The accuracy that the figures show.
+    pub fn top1(&self, row: &Row) -> Option<Spread> {
+        if self.is_tested() { row.spread(Record::test_top1) } else { row.spread(Record::val_top1) }
+    }
+
+    /// Its name.
+    pub fn top1_name(&self) -> &'static str {
+        if self.is_tested() { "Test top-1" } else { "Validation top-1, best epoch" }
+    }
+
+    /// Runs that saw other pictures than the first: their numbers are not quite comparable.
+    pub fn other_pictures(&self) -> Vec<&Record> {
+        let runs = || self.rows.iter().flat_map(|row| &row.runs);
+        let first = runs().next().map(|run| &run.config.data.identity);
+        runs().filter(|run| Some(&run.config.data.identity) != first).collect()
+    }
+}
+
+/// Whether two runs differ in their seed alone, and in what a resumed run may change.
+fn same_recipe(a: &RunConfig, b: &RunConfig) -> bool {
+    let mut seeded = a.clone();
+    seeded.train.seed = b.train.seed;
+    seeded.data.identity.clone_from(&b.data.identity); // a split may follow the seed
+    a.train.seed != b.train.seed
+        && a.train.epochs == b.train.epochs
+        && seeded.differences(b).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_that_of_a_sample() {
+        assert_eq!(Spread::of(&[]), None);
+        assert_eq!(Spread::of(&[0.5]).unwrap().deviation, None);
+        let three = Spread::of(&[0.8, 0.9, 1.0]).unwrap();
+        assert!((three.mean - 0.9).abs() < 1e-12 && (three.deviation.unwrap() - 0.1).abs() < 1e-12);
+    }
+}

@@ -26,6 +26,7 @@ mod scores;
 mod session;
 mod summary;
 mod weights;
+mod weights_add;
 
 use std::process::ExitCode;
 

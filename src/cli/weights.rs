@@ -1,13 +1,13 @@
-//! `convzoo weights inspect FILE`, `convzoo weights convert IN OUT`
+//! `convzoo weights inspect FILE`, `convert IN OUT`, `add RUN`, `check DIR`
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
-use clap::{Args, Subcommand};
+use candle_core::{DType, Device};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::{print_json, print_line, table, thousands};
-use crate::weights::{self, Fit, Format, Metadata, WeightFile};
+use crate::weights::{self, Fit, Format, Manifest, ManifestEntry, Metadata, WeightFile};
 
 #[derive(Args)]
 pub struct WeightsArgs {
@@ -21,6 +21,10 @@ enum WeightsCommand {
     Inspect(InspectArgs),
     /// Turn any file that can be read into safetensors with torchvision's names
     Convert(ConvertArgs),
+    /// Put a run's best weights into a folder with a manifest, with what they get right
+    Add(super::weights_add::AddArgs),
+    /// Hold a folder of weights against its manifest
+    Check(CheckArgs),
 }
 
 #[derive(Args)]
@@ -38,12 +42,45 @@ struct ConvertArgs {
     input: PathBuf,
     /// The safetensors file to write
     output: PathBuf,
+    /// Type of the weights in it; a batch norm's statistics keep theirs [default: as they are]
+    #[arg(long, value_enum)]
+    dtype: Option<WeightType>,
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// The folder
+    #[arg(default_value = "weights")]
+    folder: PathBuf,
+}
+
+/// `--dtype`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WeightType {
+    /// 16 bits, as IEEE 754 has them
+    F16,
+    /// 16 bits, with the exponents of f32
+    Bf16,
+    /// 32 bits
+    F32,
+}
+
+impl From<WeightType> for DType {
+    fn from(of: WeightType) -> DType {
+        match of {
+            WeightType::F16 => DType::F16,
+            WeightType::Bf16 => DType::BF16,
+            WeightType::F32 => DType::F32,
+        }
+    }
 }
 
 pub fn weights(args: WeightsArgs) -> anyhow::Result<()> {
     match args.command {
         WeightsCommand::Inspect(args) => inspect(&args),
-        WeightsCommand::Convert(args) => convert(&args.input, &args.output),
+        WeightsCommand::Convert(args) => convert(&args),
+        WeightsCommand::Add(args) => super::weights_add::add(&args),
+        WeightsCommand::Check(args) => check(&args.folder),
     }
 }
 
@@ -120,10 +157,21 @@ fn text(report: &Report) -> String {
     lines.join("\n")
 }
 
-fn convert(input: &Path, output: &Path) -> anyhow::Result<()> {
-    let file = weights::load(input, &Device::Cpu)?;
-    let tensors = file.torchvision()?;
-    let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    weights::write(output, named, file.metadata.as_ref())?;
-    print_line(&format!("{}: {} tensors", output.display(), tensors.len()))
+fn convert(args: &ConvertArgs) -> anyhow::Result<()> {
+    let file = weights::load(&args.input, &Device::Cpu)?;
+    let tensors = file.write_as(&args.output, args.dtype.map(DType::from))?;
+    print_line(&format!("{}: {tensors} tensors", args.output.display()))
+}
+
+fn check(folder: &Path) -> anyhow::Result<()> {
+    let manifest = Manifest::open(folder)?;
+    manifest.check(folder)?;
+    for entry in &manifest.files {
+        let ManifestEntry { file, architecture, dataset, data_kind, val, .. } = entry;
+        let (top1, images) = (100.0 * val.top1, thousands(val.images));
+        print_line(&format!(
+            "{file}: {architecture}, {top1:.2} % of {images} {data_kind} of {dataset}; as listed"
+        ))?;
+    }
+    print_line(&format!("{}: {} files", folder.display(), manifest.files.len()))
 }

@@ -56,10 +56,16 @@ const COLUMNS: &[Column] = &[
         },
     },
     Column {
-        key: "image_size",
-        title: "Input",
-        help: "Side of the pictures in pixels",
-        cell: |row| of(Some(row.config().train.image_size as f64), |side| format!("{side:.0}")),
+        key: "val_top1",
+        title: "Val top-1",
+        help: "Share of validation pictures that are right, best epoch",
+        cell: |row| percent(row.spread(Record::val_top1)),
+    },
+    Column {
+        key: "test_top1",
+        title: "Test top-1",
+        help: "Share of test pictures that the best epoch's weights get right",
+        cell: |row| percent(row.spread(Record::test_top1)),
     },
     Column {
         key: "params",
@@ -80,16 +86,10 @@ const COLUMNS: &[Column] = &[
         cell: |row| of(row.first().file_bytes.map(|b| b as f64 / 1e6), |mb| format!("{mb:.1}")),
     },
     Column {
-        key: "val_top1",
-        title: "Val top-1",
-        help: "Share of validation pictures that are right, best epoch",
-        cell: |row| percent(row.spread(Record::val_top1)),
-    },
-    Column {
-        key: "test_top1",
-        title: "Test top-1",
-        help: "Share of test pictures that the best epoch's weights get right",
-        cell: |row| percent(row.spread(Record::test_top1)),
+        key: "image_size",
+        title: "Input",
+        help: "Side of the pictures in pixels",
+        cell: |row| of(Some(row.config().train.image_size as f64), |side| format!("{side:.0}")),
     },
     Column {
         key: "images_per_s",
@@ -192,12 +192,13 @@ pub(super) fn round(value: f64) -> String {
     plain(value)
 }
 
-/// `2 h 05 min`, `7 min 30 s`, `12.5 s`.
+/// `2 h 05 min`, `40 min`, `7 min 30 s`, `12.5 s`.
 pub(super) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..=59 => format!("{seconds:.1} s"),
-        60..=3599 => format!("{} min {:02} s", whole / 60, whole % 60),
+        60..=599 => format!("{} min {:02} s", whole / 60, whole % 60),
+        600..=3599 => format!("{:.0} min", seconds / 60.0),
         _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
     }
 }
@@ -248,6 +249,7 @@ mod tests {
         assert_eq!((short(61_706.0), round(1e7)), ("61.7 k".into(), "10 M".into()));
         assert_eq!(significant(1234.5, 3), "1,234");
         assert_eq!((duration(12.51), duration(450.0)), ("12.5 s".into(), "7 min 30 s".into()));
+        assert_eq!(duration(2410.0), "40 min");
         assert_eq!(duration(7512.0), "2 h 05 min");
     }
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod fit;
+mod manifest;
 mod mapped;
 mod names;
 mod pickle;
@@ -31,6 +32,7 @@ use mapped::Mapped;
 pub use apply::Applied;
 pub(crate) use apply::{Heads, inside};
 pub use fit::{Fit, fits};
+pub use manifest::{Manifest, ManifestEntry, Measured, fingerprint, portable_command};
 pub use names::torchvision;
 pub use published::{PUBLISHED, Published, TORCHVISION, published};
 pub use source::{WeightSource, fetch_from_hub, fetch_published};

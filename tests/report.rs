@@ -1,0 +1,260 @@
+//! Comparisons: which runs are taken, what the table and the page say, how the page behaves.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use common::run::Small;
+use convzoo::report::{Record, Report, csv};
+use convzoo::train::{RunFolder, TrainConfig};
+
+/// A run of the small network under a known one's name.
+fn run(folder: &Path, model: &str, seed: u64) -> PathBuf {
+    let settings = TrainConfig { epochs: 3, batch_size: 8, lr: 0.02, seed, ..Default::default() };
+    let mut small = Small::new(settings).unwrap();
+    small.config.model.name = model.to_owned();
+    small.config.model.macs = 1_000_000 * (1 + model.len() as u64);
+    let path = folder.join(format!("{model}-{seed}"));
+    small.start(&path, &mut ()).unwrap();
+    path
+}
+
+/// Three runs of two networks.
+fn runs(folder: &Path) -> Vec<PathBuf> {
+    [("resnet18", 2), ("alexnet", 1), ("resnet18", 1)]
+        .map(|(model, seed)| run(folder, model, seed))
+        .to_vec()
+}
+
+#[test]
+fn runs_that_differ_in_their_seed_make_one_row() {
+    let here = tempfile::tempdir().unwrap();
+    let report = Report::read(&runs(here.path())).unwrap();
+    let [group] = &report.groups[..] else { panic!("one data set") };
+    let labels: Vec<_> =
+        group.rows.iter().map(|row| (row.label.as_str(), row.runs.len())).collect();
+    assert_eq!(labels, [("resnet18", 2), ("alexnet", 1)]);
+    let seeds: Vec<u64> = group.rows[0].runs.iter().map(|run| run.config.train.seed).collect();
+    assert_eq!(seeds, [1, 2]);
+    let each: Vec<f64> = group.rows[0].runs.iter().map(|run| run.val_top1().unwrap()).collect();
+    let spread = group.rows[0].spread(Record::val_top1).unwrap();
+    assert_eq!(spread.mean, (each[0] + each[1]) / 2.0);
+    let deviation = (each[0] - each[1]).abs() / 2f64.sqrt();
+    assert!((spread.deviation.unwrap() - deviation).abs() < 1e-12);
+
+    let table = csv(group);
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{table}");
+    let column = |name| lines[0].iter().position(|head| *head == name).expect(name);
+    assert_eq!(lines[1][column("val_top1")].parse::<f64>().unwrap(), spread.mean);
+    assert_eq!(lines[1][column("seeds")], "1 2");
+    assert_eq!(lines[2][column("data_kind")], "drawn");
+}
+
+#[test]
+fn other_settings_and_other_data_are_kept_apart() {
+    let here = tempfile::tempdir().unwrap();
+    let folders = runs(here.path());
+    edit(&folders[0], "config.json", |config| config["train"]["lr"] = 0.5.into());
+    edit(&folders[1], "config.json", |config| config["data"]["name"] = "other".into());
+    let report = Report::read(&folders).unwrap();
+    assert_eq!(report.groups.len(), 2);
+    let labels: Vec<_> = report.groups[0].rows.iter().map(|row| row.label.as_str()).collect();
+    assert_eq!(labels, ["resnet18-2", "resnet18-1"]);
+}
+
+fn edit(run: &Path, file: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    let path = run.join(file);
+    let mut value = common::json(&path);
+    change(&mut value);
+    std::fs::write(path, value.to_string()).unwrap();
+}
+
+#[test]
+fn the_page_stands_alone_and_says_what_it_is() {
+    let here = tempfile::tempdir().unwrap();
+    let mut folders = runs(here.path());
+    edit(&folders[1], "config.json", |config| {
+        config["data"]["classes"][0] = "<script>alert(1)</script>".into();
+        config["command"] = serde_json::json!(["/a/b/convzoo", "train", "it's"]);
+    });
+    std::fs::remove_file(folders[2].join("summary.json")).unwrap();
+    folders.rotate_left(1); // the one with the strange class first
+    let report = Report::read(&folders).unwrap();
+    report.write(here.path()).unwrap();
+    let page = std::fs::read_to_string(here.path().join("report.html")).unwrap();
+    for wanted in [
+        "Drawn pictures, not photographs",
+        "&lt;script&gt;alert(1)",
+        "<code>convzoo train &#39;it&#39;\\&#39;&#39;s&#39;</code>",
+        "unfinished: 3 of 3 epochs",
+        "what torchvision publishes",
+        "56.52 %",
+    ] {
+        assert!(page.contains(wanted), "{wanted} is missing");
+    }
+    assert_eq!(page.matches("<script>").count(), 1, "only the page's own");
+    let addresses = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(!addresses.contains("http"), "the page names something on the network");
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    for figure in [
+        "accuracy-macs",
+        "accuracy-params",
+        "accuracy-time",
+        "error-train",
+        "error-val",
+        "published",
+    ] {
+        let svg = std::fs::read_to_string(here.path().join(format!("{figure}.svg"))).unwrap();
+        assert!(
+            svg.starts_with("<svg") && svg.contains("<style>") && svg.contains("resnet18"),
+            "{figure}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let here = tempfile::tempdir().unwrap();
+    let empty = Report::read(&[here.path().to_owned()]).unwrap_err().to_string();
+    assert!(empty.contains("holds no run"), "{empty}");
+    let run = run(here.path(), "resnet18", 1);
+    std::fs::write(run.join("metrics.csv"), "epoch,train_loss\n1,much\n").unwrap();
+    let broken = Report::read(std::slice::from_ref(&run)).unwrap_err().to_string();
+    assert!(broken.contains("metrics.csv") && broken.contains("train_loss is much"), "{broken}");
+    std::fs::write(run.join("summary.json"), "{").unwrap();
+    assert!(Report::read(&[run]).unwrap_err().to_string().contains("summary.json"));
+}
+
+/// In a real browser: see the script.
+#[test]
+fn the_page_behaves_in_a_browser() {
+    let here = tempfile::tempdir().unwrap();
+    Report::read(&runs(here.path())).unwrap().write(here.path()).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/report_in_browser.py");
+    let mut python = Command::new("python3");
+    let Ok(output) = python.arg(script).arg(here.path().join("report.html")).output() else {
+        println!("skipped: no python3 here");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    match output.status.code() {
+        Some(0) => assert!(text.lines().count() >= 12, "{text}"),
+        Some(2) => println!("{}", text.trim()),
+        _ => panic!("{text}{}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+fn command(args: &str, folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
+    command
+        .current_dir(folder)
+        .env("HF_HUB_OFFLINE", "1")
+        .env("CONVZOO_CACHE", folder.join("cache"));
+    command.env_remove("CONVZOO_DATA").args(args.split(' '));
+    command
+}
+
+fn convzoo(args: &str, folder: &Path) -> Output {
+    command(args, folder).output().expect("the binary runs")
+}
+
+fn succeeds(args: &str, folder: &Path) -> String {
+    let output = convzoo(args, folder);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+const DRAWN: &str = "--dataset cats-dogs-drawn --limit 8 --threads 1 --workers 1";
+
+#[test]
+fn compare_trains_what_is_missing_and_takes_what_is_there() {
+    let here = tempfile::tempdir().unwrap();
+    let compare =
+        format!("compare {DRAWN} --models lenet5-relu,simpleconvnet --budget 2epochs --seeds 2");
+    let text = succeeds(&compare, here.path());
+    assert_eq!(text.matches("to be trained").count(), 4, "{text}");
+    let runs = here.path().join("runs/compare");
+    for file in [
+        "report.html",
+        "compare.csv",
+        "accuracy-macs.svg",
+        "lenet5-relu-cats-dogs-drawn-seed1/summary.json",
+    ] {
+        assert!(runs.join(file).is_file(), "{file} is missing");
+    }
+    let first = |run: &str| RunFolder::open(&runs.join(run)).unwrap().config().unwrap();
+    let [a, b] = [0, 1].map(|seed| first(&format!("lenet5-relu-cats-dogs-drawn-seed{seed}")));
+    assert_eq!(a.data.identity, b.data.identity, "seeds see the same pictures");
+    assert_eq!((a.train.epochs, b.train.seed), (2, 1));
+
+    let again = succeeds(&format!("{compare} --json"), here.path());
+    let again: serde_json::Value =
+        serde_json::from_str(&again).expect("JSON alone on standard output");
+    let rows = again["groups"][0]["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["val_top1"]["count"]), (2, &2.into()));
+    assert_eq!(rows[1]["params"], first("simpleconvnet-cats-dogs-drawn-seed0").model.params);
+    assert_eq!(
+        first("lenet5-relu-cats-dogs-drawn-seed0").started,
+        a.started,
+        "nothing is trained again"
+    );
+
+    let other = convzoo(&format!("{compare} --lr 0.01"), here.path());
+    let error = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(!other.status.success());
+    for wanted in
+        ["lenet5-relu-cats-dogs-drawn-seed0", "train.lr was 0.05 and is now 0.01", "--any-settings"]
+    {
+        assert!(error.contains(wanted), "{wanted} is missing in {error}");
+    }
+    let taken = succeeds(&format!("{compare} --lr 0.01 --any-settings"), here.path());
+    assert_eq!(taken.matches("finished before").count(), 4, "{taken}");
+
+    let page = here.path().join("one.html");
+    succeeds("report runs/compare/lenet5-relu-cats-dogs-drawn-seed0 -o one.html", here.path());
+    assert!(std::fs::read_to_string(page).unwrap().contains("lenet5-relu on cats-dogs-drawn"));
+}
+
+#[test]
+fn compare_goes_on_where_it_was_killed() {
+    let here = tempfile::tempdir().unwrap();
+    let compare = format!("compare {DRAWN} --models simpleconvnet --epochs 12 --runs runs");
+    let mut child = command(&compare, here.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let run = here.path().join("runs/simpleconvnet-cats-dogs-drawn-seed0");
+    let done = || Record::read(&run).map_or(0, |record| record.epochs.len());
+    let begun = Instant::now();
+    while done() < 1 && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = done();
+    assert!((1..12).contains(&before), "{before} epochs before it was killed");
+    let text = succeeds(&compare, here.path());
+    assert!(text.contains("goes on after epoch"), "{text}");
+    let record = Record::read(&run).unwrap();
+    assert_eq!((record.epochs.len(), record.is_finished()), (12, true));
+    // How it began is kept beside how it went on.
+    assert!(record.config.command.contains(&"compare".to_owned()));
+    assert_eq!(record.config.resumed_by.len(), 1);
+}
+
+#[test]
+fn a_budget_of_time_becomes_epochs() {
+    let here = tempfile::tempdir().unwrap();
+    let compare = format!("compare {DRAWN} --models lenet5-relu --budget 2s --runs runs");
+    let text = succeeds(&compare, here.path());
+    assert!(text.contains("epochs of about"), "{text}");
+    let run = Record::read(&here.path().join("runs/lenet5-relu-cats-dogs-drawn-seed0")).unwrap();
+    assert!(run.is_finished() && run.config.train.epochs >= 1);
+    assert!(!here.path().join("runs/.speed").exists());
+    assert!(succeeds(&compare, here.path()).contains("finished before"));
+}

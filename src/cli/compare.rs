@@ -13,7 +13,7 @@ use super::progress::Voice;
 use super::report::{Explained, show};
 use super::run::train_session;
 use super::session::{Session, use_threads};
-use crate::report::Report;
+use crate::report::{Report, Sample};
 
 /// Train several networks on one data set, and put them side by side.
 ///
@@ -51,6 +51,9 @@ pub struct CompareArgs {
     run: RunArgs,
 }
 
+/// Validation pictures that every network is shown in the report.
+const SAMPLES: usize = 4;
+
 /// One run that the comparison needs.
 struct Planned {
     model: String,
@@ -67,7 +70,7 @@ pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
         bail!("compare has its runs in --runs DIR: --out, --resume and --eval do not go with it");
     }
     use_threads(args.run.threads.take())?; // once: the pool cannot be made again
-    let planned = plan(&args, voice)?;
+    let (planned, samples) = plan(&args, voice)?;
     let mut folders = Vec::new();
     let mut failed = Vec::new();
     for run in planned {
@@ -90,7 +93,7 @@ pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
     if folders.is_empty() {
         bail!("not one run was finished");
     }
-    let report = args.explained.report(&folders, voice)?;
+    let report = args.explained.report(&folders, &samples)?;
     report.write(&args.runs)?;
     show(&report, &args.runs.join("report.html"), args.run.json, voice)?;
     match &failed[..] {
@@ -100,11 +103,11 @@ pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Every run that is needed, and what is there of it; settings that clash are found out before hours
-/// are spent.
-fn plan(args: &CompareArgs, voice: Voice) -> anyhow::Result<Vec<Planned>> {
+/// are spent. And some pictures to explain the networks by.
+fn plan(args: &CompareArgs, voice: Voice) -> anyhow::Result<(Vec<Planned>, Vec<Sample>)> {
     // One data set for all: it is not that which one of them would choose by itself.
     let dataset = args.run.dataset.clone().unwrap_or_else(|| "cats-dogs".to_owned());
-    let mut planned = Vec::new();
+    let (mut planned, mut samples) = (Vec::new(), Vec::new());
     let first = args.run.seed.unwrap_or(0);
     for model in &args.models {
         for seed in first..first + args.seeds {
@@ -118,7 +121,11 @@ fn plan(args: &CompareArgs, voice: Voice) -> anyhow::Result<Vec<Planned>> {
                 run.epochs = Some(epochs);
             }
             let quiet = if planned.is_empty() { voice } else { Voice::silent() };
-            let wanted = Session::new(model, &run, quiet)?.config;
+            let session = Session::new(model, &run, quiet)?;
+            if planned.is_empty() {
+                samples = Sample::of_validation(&session.dataset, SAMPLES)?;
+            }
+            let wanted = session.config;
             let timed = matches!(args.budget, Some(Budget::Seconds(_)));
             let found = find(&args.runs, &wanted, timed, args.any_settings)?;
             voice.say(&format!("{model}, seed {seed}: {found}"));
@@ -126,7 +133,7 @@ fn plan(args: &CompareArgs, voice: Voice) -> anyhow::Result<Vec<Planned>> {
             planned.push(Planned { model: model.clone(), seed, args: run, found, folder });
         }
     }
-    Ok(planned)
+    Ok((planned, samples))
 }
 
 /// The folder of a finished run, after training what is missing of it; `None` where it was stopped.

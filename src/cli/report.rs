@@ -10,7 +10,7 @@ use super::matching::run_folders;
 use super::progress::Voice;
 use super::{print_json, table};
 use crate::files;
-use crate::report::{Group, Record, Report, Row, columns};
+use crate::report::{Group, Record, Report, Row, Sample, columns};
 use crate::train::RunFolder;
 
 #[derive(Args)]
@@ -33,12 +33,21 @@ pub struct ReportArgs {
 
 /// Pictures to explain the networks by.
 #[derive(Args, Clone, Debug)]
-pub struct Explained {}
+pub struct Explained {
+    /// Pictures that every network is shown, with Grad-CAM over them [default for compare: four of
+    /// the validation pictures]
+    #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
+    pictures: Vec<PathBuf>,
+}
 
 impl Explained {
-    /// A report of these runs.
-    pub fn report(&self, folders: &[PathBuf], _voice: Voice) -> anyhow::Result<Report> {
-        Ok(Report::read(folders)?)
+    /// A report of these runs; without pictures of its own, `others` are shown.
+    pub fn report(&self, folders: &[PathBuf], others: &[Sample]) -> anyhow::Result<Report> {
+        let mut report = Report::read(folders)?;
+        let own = self.pictures.iter().map(|path| Sample::read(path));
+        let own = own.collect::<crate::Result<Vec<_>>>()?;
+        report.explain(if own.is_empty() { others } else { &own })?;
+        Ok(report)
     }
 }
 
@@ -56,7 +65,7 @@ pub fn report(args: ReportArgs) -> anyhow::Result<()> {
         }
         folders.extend(inside);
     }
-    let report = args.explained.report(&folders, voice)?;
+    let report = args.explained.report(&folders, &[])?;
     let page = args.output.unwrap_or_else(|| match &args.runs[..] {
         [run] => run.join("report.html"),
         _ => PathBuf::from("report.html"),

@@ -42,6 +42,7 @@ mod viewer;
 
 pub use chain::{Chain, Link, WindowLayer};
 pub use diagram::diagram;
+pub(crate) use drawing::data_url;
 pub use drawing::{Anchor, Drawing, Hue, Ink, Item, Point, Side, png, rectangle, text_width};
 pub use gradcam::{GradCam, gradcam, last_maps};
 pub use heat::{Colours, Heat};

@@ -28,6 +28,7 @@ mod rows;
 mod scatter;
 mod sections;
 mod style;
+mod views;
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,7 @@ pub use columns::{Cell, Column, columns, csv};
 pub use confusion::Confusion;
 pub use record::{Epoch, Record};
 pub use rows::{Group, Row, Spread};
+pub use views::{Answer, Sample, Views};
 
 /// Runs, in groups that may be compared.
 #[derive(Clone, Debug)]
@@ -53,6 +55,17 @@ impl Report {
     pub fn read(folders: &[PathBuf]) -> Result<Self> {
         let records = folders.iter().map(|folder| Record::read(folder));
         Ok(Report { groups: Group::all(records.collect::<Result<_>>()?) })
+    }
+
+    /// Shows pictures to the best weights of every network, which the page then shows by Grad-CAM.
+    ///
+    /// # Errors
+    /// Where weights cannot be read, or do not fit their network.
+    pub fn explain(&mut self, samples: &[Sample]) -> Result<()> {
+        for group in self.groups.iter_mut().filter(|_| !samples.is_empty()) {
+            group.views = Some(Views::of(group, samples)?);
+        }
+        Ok(())
     }
 
     /// The page.

@@ -64,6 +64,7 @@ fn part(group: &Group, number: usize, several: bool) -> Result<String> {
         ("errors", "Error by epoch", sections::errors(group)?),
         ("learning", "Learning curves", sections::learning(group)?),
         ("confusion", "What was taken for what", sections::confusion(group)),
+        ("looks", "Where each network looked", sections::looks(group)),
         ("published", "ImageNet, as published", sections::published(group)?),
         ("how", "How each number was obtained", sections::provenance(group)),
     ]

@@ -1,6 +1,7 @@
 //! Runs side by side: one row for each network and recipe, over all its seeds.
 
 use super::record::Record;
+use super::views::Views;
 use crate::data::DataKind;
 use crate::train::RunConfig;
 use crate::weights::{PUBLISHED, Published};
@@ -75,6 +76,8 @@ pub struct Group {
     pub kind: DataKind,
     /// Its rows, in the order in which their first runs were given.
     pub rows: Vec<Row>,
+    /// Pictures as the networks saw them, where that was asked for.
+    pub views: Option<Views>,
 }
 
 impl Group {
@@ -85,7 +88,7 @@ impl Group {
             let (dataset, kind) = (record.config.data.name.clone(), record.config.data.kind);
             let known = groups.iter().position(|g| g.dataset == dataset && g.kind == kind);
             let at = known.unwrap_or_else(|| {
-                groups.push(Group { dataset, kind, rows: Vec::new() });
+                groups.push(Group { dataset, kind, rows: Vec::new(), views: None });
                 groups.len() - 1
             });
             groups[at].add(record);

@@ -8,6 +8,7 @@ use super::escape;
 use super::figures::{self, Figure, class};
 use super::record::Record;
 use super::rows::{Group, Row};
+use super::views::{Answer, Sample};
 use crate::Result;
 use crate::data::DataKind;
 
@@ -285,6 +286,40 @@ fn matrix_row(confusion: &Confusion, truth: usize, many: bool) -> String {
     };
     let cells: String = (0..classes.len()).map(cell).collect();
     format!("<tr><th scope=\"row\">{}</th>{cells}</tr>\n", escape(&classes[truth]))
+}
+
+/// The same pictures through every network, with Grad-CAM over them.
+pub fn looks(group: &Group) -> String {
+    let Some(views) = &group.views else { return String::new() };
+    let head = views.samples.iter().map(|(sample, url)| {
+        let truth = sample.truth.as_deref().unwrap_or(&sample.name);
+        let (name, truth) = (escape(&sample.name), escape(truth));
+        format!(
+            "<td><img src=\"{url}\" alt=\"{name}\" title=\"{name}\"><small>{truth}</small></td>"
+        )
+    });
+    let rows = group.rows.iter().zip(&views.answers).filter_map(|(row, answers)| {
+        let cells: String = answers.as_ref()?.iter().zip(&views.samples).map(seen).collect();
+        let layer = answers.as_ref()?.first().map_or("", |answer| answer.layer.as_str());
+        let name = format!("{}<small>{}</small>", escape(&row.label), escape(layer));
+        Some(format!("<tr><td>{name}</td>{cells}</tr>\n"))
+    });
+    format!(
+        "<p class=\"soft\">Grad-CAM (Selvaraju et al., 2017) of the likeliest class, on the best weights of the \
+         first seed: red is where the named layer's maps speak for that class. Under each picture the class and \
+         its probability; ✗ where it is the wrong one.</p>\n<div class=\"scroll\">\n<table \
+         class=\"pictures\">\n<tbody>\n<tr><td>the pictures</td>{}</tr>\n{}</tbody>\n</table>\n</div>\n",
+        head.collect::<String>(),
+        rows.collect::<String>()
+    )
+}
+
+/// One network's answer to one picture.
+fn seen((answer, (sample, _)): (&Answer, &(Sample, String))) -> String {
+    let wrong = sample.truth.as_ref().is_some_and(|truth| *truth != answer.class);
+    let mark = if wrong { "✗ " } else { "" };
+    let says = escape(&format!("{mark}{} {:.0} %", answer.class, 100.0 * answer.probability));
+    format!("<td><img src=\"{}\" alt=\"{says}\"><small>{says}</small></td>", answer.map)
 }
 
 /// What publishers say of the networks on ImageNet.

@@ -1,24 +1,44 @@
 //! Which classes were taken for which.
 
-use crate::Result;
 use crate::train::RunFolder;
+use crate::{Error, Result};
 
 /// A confusion matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Confusion {
+    /// The part of the data: `test`, or else `val`.
+    pub part: String,
     /// Names of the classes.
     pub classes: Vec<String>,
     /// For each true class, how many pictures were taken for each class.
     pub counts: Vec<Vec<u64>>,
+    /// How far confidence is from accuracy, as a mean over the pictures.
+    pub calibration_error: f64,
 }
 
 impl Confusion {
-    /// What a run's folder says; none where it says nothing.
+    /// What a run's folder says of its best weights; none where it says nothing.
     ///
     /// # Errors
-    /// Where the file is there and cannot be read.
-    pub fn of_run(_folder: &RunFolder) -> Result<Option<Self>> {
-        Ok(None)
+    /// Where the file is there and cannot be read, or its matrix is not one of its classes.
+    pub fn of_run(folder: &RunFolder) -> Result<Option<Self>> {
+        let path = folder.file("evaluation.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let mut found = folder.evaluation()?;
+        let part = ["test", "val"].into_iter().find(|part| found.parts.contains_key(*part));
+        let Some((part, assessment)) = part.and_then(|part| found.parts.remove_entry(part)) else {
+            return Ok(None);
+        };
+        let (classes, counts) = (found.classes, assessment.confusion);
+        let is_square = counts.len() == classes.len();
+        if !is_square || counts.iter().any(|row| row.len() != classes.len()) {
+            let cause = format!("its confusion matrix is not one of {} classes", classes.len());
+            return Err(Error::file(path, cause));
+        }
+        let calibration_error = assessment.calibration_error;
+        Ok(Some(Confusion { part, classes, counts, calibration_error }))
     }
 
     /// The share of a true class that was taken for a class.

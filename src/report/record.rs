@@ -59,7 +59,8 @@ impl Record {
             Err(error) => return Err(Error::file(&metrics, error)),
         };
         // A summary that an earlier, shorter training left is no outcome of this one.
-        let summary = summary.filter(|summary| summary.epochs >= config.train.epochs);
+        let is_whole = |s: &Summary| s.epochs >= config.train.epochs || s.stopped_early;
+        let summary = summary.filter(|s| is_whole(s) && s.epochs == epochs.len());
         let file_bytes = std::fs::metadata(open.file("best.safetensors")).ok().map(|m| m.len());
         let confusion = Confusion::of_run(&open)?;
         let folder = folder.to_owned();

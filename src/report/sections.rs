@@ -192,8 +192,8 @@ pub fn costs(group: &Group) -> Result<String> {
 /// Training and validation error of all rows.
 pub fn errors(group: &Group) -> Result<String> {
     let cards: String = figures::errors(group)?.iter().map(|figure| card(figure, "")).collect();
-    if cards.is_empty() {
-        return Ok(cards);
+    if cards.is_empty() || group.rows.len() < 2 {
+        return Ok(String::new()); // one network's errors are in its learning curves
     }
     let bands = match group.rows.iter().any(|row| row.runs.len() > 1) {
         true => " Lines are means of the runs, bands reach from the lowest to the highest.",
@@ -240,8 +240,8 @@ pub fn confusion(group: &Group) -> String {
         return cards;
     }
     format!(
-        "<p class=\"soft\">Rows: what it is. Columns: what it was taken for. Shades and percentages: the \
-         share of the row. Best weights, first seed.</p>\n<div class=\"cards\">\n{cards}</div>\n"
+        "<p class=\"soft\">Rows: what it is. Columns: what it was taken for. Numbers are pictures, shades \
+         their share of the row. Best weights, first seed.</p>\n<div class=\"cards\">\n{cards}</div>\n"
     )
 }
 
@@ -250,11 +250,14 @@ fn matrix(row: &Row, confusion: &Confusion) -> String {
     let (label, class) = (escape(&row.label), class(row));
     let worst = confusion.worst(3);
     let worst: Vec<String> =
-        worst.iter().map(|(truth, taken, n)| format!("{truth} for {taken} {n} times")).collect();
+        worst.iter().map(|(truth, taken, n)| format!("{truth} for {taken} ({n} times)")).collect();
     let caption = match worst.is_empty() {
         true => "Nothing was mistaken.".to_owned(),
         false => format!("Most often mistaken: {}.", escape(&worst.join(", "))),
     };
+    let (off, part) = (plain(100.0 * confusion.calibration_error), &confusion.part);
+    let caption =
+        format!("{caption} On {part} pictures; confidence is off by {off} points on average.");
     let mut table = String::new();
     if classes.len() <= MOST_SHOWN {
         let many = classes.len() > MOST_NUMBERED;
@@ -275,12 +278,11 @@ fn matrix_row(confusion: &Confusion, truth: usize, many: bool) -> String {
     let classes = &confusion.classes;
     let cell = |taken: usize| {
         let (share, count) = (confusion.share(truth, taken), confusion.counts[truth][taken]);
-        let dense = if share > 0.55 { " dense" } else { "" };
         let (from, to) = (escape(&classes[truth]), escape(&classes[taken]));
         let percent = format!("{:.0} %", 100.0 * share);
-        let text = if many || count == 0 { String::new() } else { percent.clone() };
+        let text = if many || count == 0 { String::new() } else { thousands(count as f64) };
         format!(
-            "<td class=\"cell{dense}\" style=\"--share:{share:.3}\" title=\"{from} taken for {to}: {count} \
+            "<td class=\"cell\" style=\"--share:{share:.3}\" title=\"{from} taken for {to}: {count} \
              ({percent})\">{text}</td>"
         )
     };

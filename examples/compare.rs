@@ -1,7 +1,7 @@
-//! Several architectures on one data set under one budget, and one table of what came out.
+//! Several architectures on one data set under one budget, and one report of what came out.
 //!
 //! ```text
-//! cargo run --example compare -- --dataset cats-dogs --models alexnet,resnet18 --epochs 3
+//! cargo run --example compare -- --dataset cats-dogs --models alexnet,resnet18 --budget 3epochs
 //! ```
 
 use std::process::ExitCode;

@@ -287,8 +287,12 @@ fn lists_that_are_none_are_errors() {
 
 /// A parquet file as the hub has them; a picture of `None` is a null.
 fn table(label_name: &str, rows: &[(Option<&[u8]>, i64)]) -> Vec<u8> {
+    table_of("image", label_name, rows)
+}
+
+fn table_of(column: &str, label_name: &str, rows: &[(Option<&[u8]>, i64)]) -> Vec<u8> {
     let schema = format!(
-        "message schema {{ optional group image {{ optional binary bytes; \
+        "message schema {{ optional group {column} {{ optional binary bytes; \
          optional binary path (UTF8); }} optional int64 {label_name}; }}"
     );
     let schema = Arc::new(parse_message_type(&schema).unwrap());
@@ -500,4 +504,79 @@ fn a_full_disk_is_an_error() {
     let error = server.hub().fetch("o/d", &listed("f", &bytes), &target).unwrap_err().to_string();
     assert!(error.contains("f.part") && !error.contains('\n'), "{error}");
     assert!(!target.exists());
+}
+
+/// CIFAR-10 as the hub has it: fetched once, read as pictures, refused where it is damaged.
+#[test]
+fn tiny_photographs_are_read_from_their_tables() {
+    let picture = |i: u8| {
+        let picture = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([i, x as u8, y as u8]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    };
+    let pictures: Vec<Vec<u8>> = (0..40).map(picture).collect();
+    let rows: Vec<_> = (0..40).map(|i| (Some(pictures[i].as_slice()), (i % 10) as i64)).collect();
+    let (train, test) = (table_of("img", "label", &rows), table_of("img", "label", &rows[..10]));
+    let server = Server::start();
+    let files: [(&str, &[u8]); 2] = [
+        ("plain_text/test-00000-of-00001.parquet", &test),
+        ("plain_text/train-00000-of-00001.parquet", &train),
+    ];
+    server.offer("uoft-cs/cifar10", &files);
+    let cache = tempfile::tempdir().unwrap();
+    let folder = server.hub().cifar_10(cache.path()).unwrap();
+    let before = server.asked.lock().unwrap().len();
+    assert_eq!(server.hub().cifar_10(cache.path()).unwrap(), folder);
+    assert_eq!(server.asked.lock().unwrap().len(), before);
+
+    let mut request = convzoo::data::DataRequest::new("cifar-10");
+    request.data_dir = Some(folder.clone());
+    let dataset = convzoo::data::open(&request).unwrap();
+    assert_eq!(
+        (dataset.train.len(), dataset.val.len(), dataset.classes[3].as_str()),
+        (40, 10, "cat")
+    );
+    assert_eq!(dataset.kind.to_string(), "tiny photographs");
+    let seventh = dataset.train.picture(7).unwrap();
+    assert_eq!((seventh.width, seventh.height, dataset.train.label(7)), (32, 32, 7));
+    assert_eq!(seventh.pixels[3 * (5 * 32 + 9)..][..3], [7, 9, 5]);
+    let pipeline = dataset.train_pipeline(32, 3).unwrap().to_string();
+    assert!(pipeline.contains("flip") && !pipeline.contains("colour"), "{pipeline}");
+    request.val_split = Some(0.25); // the official test pictures are then for the end
+    let split = convzoo::data::open(&request).unwrap();
+    assert_eq!((split.train.len(), split.val.len(), split.test.unwrap().len()), (30, 10, 10));
+
+    let strange = table_of("img", "label", &[(Some(&pictures[0]), 10)]);
+    fs::write(folder.join("test-00000-of-00001.parquet"), strange).unwrap();
+    let error = convzoo::data::open(&request).unwrap_err().to_string();
+    assert!(error.contains("row 0: a label of 10"), "{error}");
+}
+
+/// The binary batches: a label, then the planes of red, green and blue.
+#[test]
+fn tiny_photographs_are_read_from_their_batches() {
+    let here = tempfile::tempdir().unwrap();
+    let record = |label: u8| {
+        let planes = (0..3072).map(move |i| (i / 1024 * 50 + usize::from(label)) as u8);
+        std::iter::once(label).chain(planes).collect::<Vec<u8>>()
+    };
+    let batch = |labels: &[u8]| labels.iter().flat_map(|&label| record(label)).collect::<Vec<u8>>();
+    for (name, labels) in
+        [("data_batch_1.bin", [1, 2]), ("data_batch_2.bin", [3, 4]), ("test_batch.bin", [5, 6])]
+    {
+        fs::write(here.path().join(name), batch(&labels)).unwrap();
+    }
+    let mut request = convzoo::data::DataRequest::new("cifar-10");
+    request.data_dir = Some(here.path().to_owned());
+    let dataset = convzoo::data::open(&request).unwrap();
+    let labels: Vec<u32> = (0..4).map(|i| dataset.train.label(i)).collect();
+    assert_eq!(labels, [1, 2, 3, 4]);
+    assert_eq!(dataset.train.picture(2).unwrap().pixels[..3], [3, 53, 103]);
+    fs::write(here.path().join("data_batch_2.bin"), &batch(&[3])[..3000]).unwrap();
+    let error = convzoo::data::open(&request).unwrap_err().to_string();
+    assert!(error.contains("data_batch_2.bin") && error.contains("cut off"), "{error}");
+    fs::remove_file(here.path().join("data_batch_2.bin")).unwrap();
+    fs::remove_file(here.path().join("test_batch.bin")).unwrap();
+    assert!(convzoo::data::open(&request).unwrap_err().to_string().contains("test_batch.bin"));
 }

@@ -313,3 +313,108 @@ fn a_written_file_reads_the_same() -> Result<()> {
     assert_eq!(fits, ["lenet5", "lenet5-relu"]);
     Ok(())
 }
+
+/// The folder of trained weights that comes with the source.
+fn trained() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/weights"))
+}
+
+#[test]
+fn the_trained_weights_are_what_their_manifest_says() -> Result<()> {
+    let manifest = weights::Manifest::open(&trained())?;
+    manifest.check(&trained())?;
+    assert!(manifest.files.iter().any(|entry| entry.architecture == "lenet5-relu"));
+    for entry in &manifest.files {
+        assert!(entry.bytes < 30_000_000, "{} is too large to carry around", entry.file);
+        assert!(!entry.command.contains("../"), "{}", entry.command);
+    }
+    Ok(())
+}
+
+/// Where the pictures are at hand; those on photographs, which take longer, with `CONVZOO_ALL`.
+#[test]
+fn the_trained_weights_get_right_what_their_manifest_says() -> Result<()> {
+    let Some(shared) = common::shared() else { return Ok(()) };
+    for entry in weights::Manifest::open(&trained())?.files {
+        let folder = shared.join("data").join(&entry.dataset);
+        let quick = entry.dataset == "mnist" || std::env::var_os("CONVZOO_ALL").is_some();
+        if !folder.is_dir() || !quick {
+            println!("skipped: {} (no pictures, or set CONVZOO_ALL)", entry.file);
+            continue;
+        }
+        let mut eval = std::process::Command::new(env!("CARGO_BIN_EXE_convzoo"));
+        eval.args(["eval", "--json", "--dataset", &entry.dataset, "--weights"]);
+        eval.arg(trained().join(&entry.file)).arg("--data-dir").arg(folder);
+        let output = eval.output()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        // Another processor may sum in another order: one picture in a thousand may tip over.
+        let near = |part: &str, stated: weights::Measured| {
+            let top1 = found[part]["top1"].as_f64().expect("an accuracy");
+            assert_eq!(found[part]["images"], stated.images, "{} {part}", entry.file);
+            assert!((top1 - stated.top1).abs() <= 1e-3, "{} {part}: {top1}", entry.file);
+        };
+        near("val", entry.val);
+        entry.test.into_iter().for_each(|test| near("test", test));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_manifest_notices_what_has_changed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for entry in std::fs::read_dir(trained())? {
+        let path = entry?.path();
+        std::fs::copy(&path, folder.path().join(path.file_name().expect("a name")))?;
+    }
+    let manifest = weights::Manifest::open(folder.path())?;
+    manifest.check(folder.path())?;
+    let refused = |text: &str| {
+        let error = manifest.check(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    };
+    let path = folder.path().join(&manifest.files[0].file);
+    let mut bytes = std::fs::read(&path)?;
+    *bytes.last_mut().expect("bytes") ^= 1;
+    std::fs::write(&path, &bytes)?;
+    refused("its SHA-256 is");
+    bytes.pop();
+    std::fs::write(&path, &bytes)?;
+    refused("its size is");
+    std::fs::remove_file(&path)?;
+    refused(&manifest.files[0].file);
+    std::fs::copy(trained().join(&manifest.files[0].file), &path)?;
+    std::fs::copy(&path, folder.path().join("stranger.safetensors"))?;
+    refused("is not in manifest.json");
+    Ok(())
+}
+
+#[test]
+fn halved_weights_keep_their_names_and_their_statistics() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = Config { input: (3, 32, 32), classes: 10, ..find("resnet20")?.config() };
+    let model = Model::new("resnet20", config, 1, &Device::Cpu)?;
+    let (whole, half) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
+    write(&whole, &state(&model))?;
+    let whole = read(&whole)?;
+    let count = whole.write_as(&half, Some(DType::F16))?;
+    let half = read(&half)?;
+    assert_eq!((count, half.tensors.len()), (whole.tensors.len(), whole.tensors.len()));
+    for (name, tensor) in &half.tensors {
+        let wanted = match name.rsplit('.').next() {
+            Some("running_mean" | "running_var" | "num_batches_tracked") => {
+                whole.tensors[name].dtype()
+            }
+            _ => DType::F16,
+        };
+        assert_eq!(tensor.dtype(), wanted, "{name}");
+        assert!(common::rel_l2(tensor, &whole.tensors[name]) < 1e-3, "{name}");
+    }
+    half.apply(&model.network)?;
+    let large = BTreeMap::from([("fc.weight".to_owned(), Tensor::new(&[1e6f32], &Device::Cpu)?)]);
+    let path = folder.path().join("large.safetensors");
+    write(&path, &large)?;
+    let error = read(&path)?.write_as(&path, Some(DType::F16)).unwrap_err().to_string();
+    assert!(error.contains("fc.weight has values too large for f16"), "{error}");
+    Ok(())
+}

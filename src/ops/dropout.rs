@@ -9,10 +9,16 @@
 //! The mask is not stored: m[i] is a hash of a seed and i, the same in every form, on every device
 //! and for any number of threads.
 
+pub mod cuda;
+
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, WithDType};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, backend::BackendStorage};
 use rayon::prelude::*;
 
 use super::access::{self, by_dtype};
+#[cfg(feature = "cuda")]
+use super::cuda::gpu::{self, Gpu, Held};
 use super::{Form, Real};
 use crate::rng::{Rng, splitmix64};
 use crate::{Error, Result};
@@ -27,7 +33,7 @@ const TASK: usize = 1 << 13;
 /// # Errors
 /// If `p` is not in 0..=1, or `x` is not a floating-point tensor.
 pub fn dropout(x: &Tensor, p: f64, rng: &mut Rng) -> Result<Tensor> {
-    dropout_as(Form::of(x.device()), x, p, rng)
+    dropout_as(Form::for_tensor(x), x, p, rng)
 }
 
 /// [`dropout`] in a form of your choice.
@@ -50,8 +56,8 @@ pub fn dropout_as(form: Form, x: &Tensor, p: f64, rng: &mut Rng) -> Result<Tenso
 }
 
 /// The factors of one call.
-#[derive(Clone, Copy)]
-pub(crate) struct Mask {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mask {
     seed: u64,
     /// Hashes below are dropped; of 53 bits.
     threshold: u64,
@@ -60,14 +66,15 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    pub(crate) fn new(p: f64, seed: u64) -> Self {
+    /// Drops with probability `p`, as `seed` has it.
+    pub fn new(p: f64, seed: u64) -> Self {
         let scale = if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 };
         Mask { seed, threshold: (p * (1u64 << 53) as f64) as u64, scale }
     }
 
     /// The factor of value `i`.
     #[inline(always)]
-    pub(crate) fn factor<T: Real>(&self, i: usize) -> T {
+    pub fn factor<T: Real>(&self, i: usize) -> T {
         let hash = splitmix64(self.seed.wrapping_add(i as u64)) >> 11;
         T::of(if hash < self.threshold { 0.0 } else { self.scale })
     }
@@ -117,11 +124,31 @@ impl CustomOp1 for Dropout {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        gpu::form_runs(OP, self.form)?;
+        let len = layout.shape().elem_count();
+        let memory = gpu::memory(OP, x, layout)?;
+        let y = cuda::apply(&Gpu::of(x), x.dtype(), len, &self.mask, &memory)?;
+        Ok((y.into_storage()?, layout.shape().clone()))
+    }
+
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         if !x.track_op() {
             return Ok(None);
         }
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let (held, len) = (Held::new(OP, &dy)?, dy.elem_count());
+            let on = Gpu::of(held.storage()?);
+            let dx = cuda::apply(&on, dy.dtype(), len, &self.mask, &held.memory()?)?;
+            return gpu::tensor(dx, x.dims()).map(Some);
+        }
         by_dtype!(OP, x.dtype(), T => {
             let dx = self.apply(&access::values::<T>(OP, &dy)?);
             access::tensor(dx, x.dims()).map(Some)

@@ -7,9 +7,13 @@
 //!            db = Σ over N of dy
 //! ```
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::{Shape, Tensor};
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
+use super::cuda::gpu::{Gpu, Memory};
 use super::weighted::{self, Grads, Wants, Weighted};
 use super::{Form, Mat, MatMut, Real, access, gemm};
 use crate::{Error, Result};
@@ -179,6 +183,35 @@ impl Weighted for Linear {
             bias: wants.bias.then(|| column_sums(dy, o)),
         }
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward<'a>(
+        &self,
+        _on: &Gpu<'a>,
+        _dtype: DType,
+        _x: &Memory<'a>,
+        _w: &Memory<'a>,
+        _b: Option<&Memory<'a>>,
+    ) -> candle_core::Result<Memory<'a>> {
+        Err(no_kernel().into())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward<'a>(
+        &self,
+        _on: &Gpu<'a>,
+        _dtype: DType,
+        _inputs: [&Memory<'a>; 3],
+        _wants: Wants,
+    ) -> candle_core::Result<[Option<Memory<'a>>; 3]> {
+        Err(no_kernel().into())
+    }
+}
+
+/// The portable form is one product by cuBLAS already.
+#[cfg(feature = "cuda")]
+fn no_kernel() -> Error {
+    Error::op(OP, "tensors on a GPU", "there it runs in its portable form")
 }
 
 /// Sums over the rows of a matrix of `columns` columns, row after row.

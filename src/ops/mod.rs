@@ -4,8 +4,9 @@
 //!
 //! * the **definition**, written by hand to be read: for convolution and pooling that is
 //!   [`im2col`](im2col()) and its adjoint [`col2im`](col2im());
-//! * the **CPU kernel**, threaded and fast, the one that runs on a CPU;
-//! * the **portable** form, made of candle's tensor operations alone, which runs on CUDA and Metal.
+//! * the **kernel**, threaded and fast, the one that runs on a CPU; and, with the feature `cuda`,
+//!   the one that runs there (see [`cuda`]);
+//! * the **portable** form, made of candle's tensor operations alone, which runs everywhere.
 //!
 //! The first two are candle custom ops with a backward pass of their own, so an op can be used in
 //! any candle program:
@@ -32,18 +33,18 @@ pub mod avg_pool2d;
 pub mod batch_norm;
 pub mod conv2d;
 mod cross_entropy;
-pub(crate) mod dropout;
+pub mod cuda;
+pub mod dropout;
 mod gemm;
 mod im2col;
 mod linear;
-
 pub mod local_response_norm;
 pub mod max_pool2d;
 mod memory;
 pub(crate) mod nhwc;
 mod pooling;
 mod real;
-mod relu;
+pub mod relu;
 mod size;
 mod unary;
 mod weighted;
@@ -72,25 +73,41 @@ pub use size::{Pair, ReceptiveField, conv_output_size, pool_output_size};
 
 pub use weighted::{Grads, Wants};
 
-use candle_core::Device;
+use std::sync::OnceLock;
+
+use candle_core::{DType, Device, Tensor};
 
 /// The three forms of an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// The readable one: im2col and plain loops. CPU, f32 and f64.
     Definition,
-    /// The fast one. CPU, f32 and f64.
+    /// The fast one. CPU, and CUDA but for `linear` and `cross_entropy`; f32 and f64.
     Kernel,
     /// Candle tensor operations alone. Every device.
     Portable,
 }
 
 impl Form {
-    /// The form that runs on `device` when nothing else is asked for.
+    /// The form that runs on `device` when nothing else is asked for, where CUDA has no kernel.
     pub fn of(device: &Device) -> Self {
         match device {
             Device::Cpu => Form::Kernel,
             _ => Form::Portable,
         }
     }
+
+    /// The form that runs on `x` when nothing else is asked for, where CUDA has a kernel. With
+    /// `CONVZOO_CUDA_OPS=portable` there is none.
+    pub fn for_tensor(x: &Tensor) -> Self {
+        let kernels = x.device().is_cuda() && cfg!(feature = "cuda") && x.elem_count() > 0;
+        let typed = matches!(x.dtype(), DType::F32 | DType::F64);
+        if kernels && typed && !portable_on_cuda() { Form::Kernel } else { Form::of(x.device()) }
+    }
+}
+
+/// Whether `CONVZOO_CUDA_OPS` asks for the portable form on CUDA.
+pub(crate) fn portable_on_cuda() -> bool {
+    static PORTABLE: OnceLock<bool> = OnceLock::new();
+    *PORTABLE.get_or_init(|| std::env::var("CONVZOO_CUDA_OPS").is_ok_and(|ops| ops == "portable"))
 }

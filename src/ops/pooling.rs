@@ -114,6 +114,19 @@ impl Side {
         }
     }
 
+    /// All sizes: pixels, taps, stride, padding, dilation, places.
+    pub fn sizes(&self) -> [usize; 6] {
+        [self.size, self.kernel, self.stride, self.padding, self.dilation, self.places]
+    }
+
+    /// Where the last tap of the last window is, counted from the first pixel of the padding; or the
+    /// end of the padded input, if that is further.
+    pub fn reach(&self) -> usize {
+        let last = (self.places.saturating_sub(1)).saturating_mul(self.stride);
+        let taps = (self.kernel - 1).saturating_mul(self.dilation);
+        last.saturating_add(taps).max(self.size + 2 * self.padding)
+    }
+
     /// The taps that are inside the input at this place.
     pub fn taps(&self, place: usize) -> Range<usize> {
         let start = place * self.stride;

@@ -5,10 +5,16 @@
 //! backward   dx = dy where y > 0, else 0: at 0 the gradient is 0
 //! ```
 
+pub mod cuda;
+
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor, WithDType};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, backend::BackendStorage};
 use rayon::prelude::*;
 
 use super::access::{self, by_dtype};
+#[cfg(feature = "cuda")]
+use super::cuda::gpu::{self, Gpu, Held};
 use super::{Form, Real};
 use crate::{Error, Result};
 
@@ -20,7 +26,7 @@ const TASK: usize = 1 << 14;
 /// # Errors
 /// If `x` is not a floating-point tensor.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    relu_as(Form::of(x.device()), x)
+    relu_as(Form::for_tensor(x), x)
 }
 
 /// [`relu`] in a form of your choice.
@@ -41,7 +47,7 @@ pub fn relu_as(form: Form, x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If shapes or types differ.
 pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    add_relu_as(Form::of(a.device()), a, b)
+    add_relu_as(Form::for_tensor(a), a, b)
 }
 
 /// [`add_relu`] in a form of your choice.
@@ -103,6 +109,15 @@ fn backward<T: Real>(
     access::tensor(map2(form, &ys, &dys, gradient_of), y.dims())
 }
 
+/// The same on a GPU.
+#[cfg(feature = "cuda")]
+fn cuda_backward(op: &'static str, y: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
+    let dy = dy.contiguous()?;
+    let (ys, dys) = (Held::new(op, y)?, Held::new(op, &dy)?);
+    let (on, len) = (Gpu::of(ys.storage()?), y.elem_count());
+    gpu::tensor(cuda::backward(&on, y.dtype(), len, &ys.memory()?, &dys.memory()?)?, y.dims())
+}
+
 struct Relu {
     form: Form,
 }
@@ -119,9 +134,26 @@ impl CustomOp1 for Relu {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        gpu::form_runs("relu", self.form)?;
+        let len = layout.shape().elem_count();
+        let memory = gpu::memory("relu", x, layout)?;
+        let y = cuda::forward(&Gpu::of(x), x.dtype(), len, &memory)?;
+        Ok((y.into_storage()?, layout.shape().clone()))
+    }
+
     fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         if !x.track_op() {
             return Ok(None);
+        }
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda_backward("relu", y, dy).map(Some);
         }
         by_dtype!("relu", x.dtype(), T => backward::<T>("relu", self.form, y, dy).map(Some))
     }
@@ -129,6 +161,17 @@ impl CustomOp1 for Relu {
 
 struct AddRelu {
     form: Form,
+}
+
+impl AddRelu {
+    /// That of either input.
+    fn gradient(&self, y: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if y.device().is_cuda() {
+            return cuda_backward("add_relu", y, dy);
+        }
+        by_dtype!("add_relu", y.dtype(), T => backward::<T>("add_relu", self.form, y, dy))
+    }
 }
 
 impl CustomOp2 for AddRelu {
@@ -151,6 +194,22 @@ impl CustomOp2 for AddRelu {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &CudaStorage,
+        a_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        gpu::form_runs("add_relu", self.form)?;
+        let len = a_layout.shape().elem_count();
+        let (on, dtype) = (Gpu::of(a), a.dtype());
+        let (a, b) = (gpu::memory("add_relu", a, a_layout)?, gpu::memory("add_relu", b, b_layout)?);
+        let y = cuda::add_forward(&on, dtype, len, &a, &b)?;
+        Ok((y.into_storage()?, a_layout.shape().clone()))
+    }
+
     fn bwd(
         &self,
         a: &Tensor,
@@ -158,8 +217,7 @@ impl CustomOp2 for AddRelu {
         y: &Tensor,
         dy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let gradient =
-            by_dtype!("add_relu", a.dtype(), T => backward::<T>("add_relu", self.form, y, dy))?;
+        let gradient = self.gradient(y, dy)?;
         Ok((a.track_op().then(|| gradient.clone()), b.track_op().then_some(gradient)))
     }
 }

@@ -2,9 +2,13 @@
 //! made of it.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor, WithDType};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, DType, backend::BackendStorage};
 
 use super::Real;
 use super::access::{self, by_dtype};
+#[cfg(feature = "cuda")]
+use super::cuda::gpu::{self, Gpu, Held, Memory};
 use crate::Result;
 
 /// Which gradients a backward pass is to give.
@@ -42,6 +46,27 @@ pub(super) trait Weighted: Send + Sync + 'static {
 
     /// The gradients that are wanted, from that of the output.
     fn backward<T: Real>(&self, x: &[T], w: &[T], dy: &[T], wants: Wants) -> Grads<T>;
+
+    /// [`Weighted::forward`] on a GPU.
+    #[cfg(feature = "cuda")]
+    fn cuda_forward<'a>(
+        &self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        x: &Memory<'a>,
+        w: &Memory<'a>,
+        b: Option<&Memory<'a>>,
+    ) -> candle_core::Result<Memory<'a>>;
+
+    /// [`Weighted::backward`] of `x`, `w` and `dy` on a GPU.
+    #[cfg(feature = "cuda")]
+    fn cuda_backward<'a>(
+        &self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        inputs: [&Memory<'a>; 3],
+        wants: Wants,
+    ) -> candle_core::Result<[Option<Memory<'a>>; 3]>;
 }
 
 /// `op` of `x`, `weight` and `bias`, with its gradients.
@@ -96,6 +121,10 @@ impl<O: Weighted> Custom<O> {
             bias: b.is_some_and(Tensor::track_op),
         };
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return self.cuda_backward([x, w, &dy], b, wants);
+        }
         by_dtype!(O::NAME, x.dtype(), T => {
             let (xs, ws) = (access::values::<T>(O::NAME, x)?, access::values::<T>(O::NAME, w)?);
             let dys = access::values::<T>(O::NAME, &dy)?;
@@ -107,6 +136,45 @@ impl<O: Weighted> Custom<O> {
                 bias.map(|values| access::tensor(values, bias_shape)).transpose()?,
             ])
         })
+    }
+}
+
+/// A tensor as candle hands it to an op on a GPU.
+#[cfg(feature = "cuda")]
+type OnGpu<'a> = (&'a CudaStorage, &'a Layout);
+
+#[cfg(feature = "cuda")]
+impl<O: Weighted> Custom<O> {
+    fn cuda_forward(
+        &self,
+        x: OnGpu<'_>,
+        w: OnGpu<'_>,
+        b: Option<OnGpu<'_>>,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        let memory = |(storage, layout)| gpu::memory(O::NAME, storage, layout);
+        let b = b.map(memory).transpose()?;
+        let (on, dtype) = (Gpu::of(x.0), x.0.dtype());
+        let y = self.0.cuda_forward(&on, dtype, &memory(x)?, &memory(w)?, b.as_ref())?;
+        Ok((y.into_storage()?, self.0.output()))
+    }
+
+    fn cuda_backward(
+        &self,
+        [x, w, dy]: [&Tensor; 3],
+        b: Option<&Tensor>,
+        wants: Wants,
+    ) -> candle_core::Result<[Option<Tensor>; 3]> {
+        let held = |tensor| Held::new(O::NAME, tensor);
+        let (xs, ws, dys) = (held(x)?, held(w)?, held(dy)?);
+        let inputs = [&xs.memory()?, &ws.memory()?, &dys.memory()?];
+        let on = Gpu::of(xs.storage()?);
+        let [dx, dw, db] = self.0.cuda_backward(&on, x.dtype(), inputs, wants)?;
+        let bias_shape = b.map_or(&[][..], Tensor::dims);
+        Ok([
+            dx.map(|memory| gpu::tensor(memory, x.dims())).transpose()?,
+            dw.map(|memory| gpu::tensor(memory, w.dims())).transpose()?,
+            db.map(|memory| gpu::tensor(memory, bias_shape)).transpose()?,
+        ])
     }
 }
 
@@ -123,6 +191,17 @@ impl<O: Weighted> CustomOp2 for Custom<O> {
         w_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         self.forward((x, x_layout), (w, w_layout), None)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        w: &CudaStorage,
+        w_layout: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        self.cuda_forward((x, x_layout), (w, w_layout), None)
     }
 
     fn bwd(
@@ -152,6 +231,19 @@ impl<O: Weighted> CustomOp3 for Custom<O> {
         b_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         self.forward((x, x_layout), (w, w_layout), Some((b, b_layout)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        w: &CudaStorage,
+        w_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        self.cuda_forward((x, x_layout), (w, w_layout), Some((b, b_layout)))
     }
 
     fn bwd(

@@ -5,11 +5,16 @@
 //! ⌈(i+1)·in/out⌉. Neighbouring windows may overlap, and out may exceed in. An output of 1×1 is
 //! global average pooling (Lin, Chen and Yan, "Network in Network", 2014).
 
+pub mod cuda;
 pub mod definition;
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::Tensor;
 
 use super::avg_pool2d::{Means, Span, kernel, portable};
+#[cfg(feature = "cuda")]
+use super::cuda::gpu::{Gpu, Memory, form_runs};
 use super::unary::{self, Unary};
 use super::{Form, Pair, Real, access, pooling};
 use crate::{Error, Result};
@@ -72,7 +77,7 @@ fn span(i: usize, input: usize, output: usize) -> Span {
 /// # Errors
 /// Where shape or type do not fit, or the output is empty.
 pub fn adaptive_avg_pool2d(x: &Tensor, output: Pair) -> Result<Tensor> {
-    adaptive_avg_pool2d_as(Form::of(x.device()), x, output)
+    adaptive_avg_pool2d_as(Form::for_tensor(x), x, output)
 }
 
 /// [`adaptive_avg_pool2d`] in a form of your choice.
@@ -113,5 +118,27 @@ impl Unary for AdaptiveAvgPool2d {
             Form::Definition => definition::backward(&self.shape, dy),
             _ => kernel::backward(&self.shape.means(), dy),
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward<'a>(
+        &'a self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        x: &Memory<'a>,
+    ) -> candle_core::Result<Memory<'a>> {
+        form_runs(OP, self.form)?;
+        cuda::forward(on, dtype, &self.shape, x)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward<'a>(
+        &'a self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        _x: &Memory<'a>,
+        dy: &Memory<'a>,
+    ) -> candle_core::Result<Memory<'a>> {
+        cuda::backward(on, dtype, &self.shape, dy)
     }
 }

@@ -3,13 +3,18 @@
 //! `y[n, c, p] = Σ x[n, c, i] / divisor[p]` over the pixels i that window p has inside the picture.
 //! What the divisor counts is a matter of [`AvgPool2dParams`].
 
+pub mod cuda;
 pub mod definition;
 pub mod kernel;
 pub(super) mod portable;
 mod spans;
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::Tensor;
 
+#[cfg(feature = "cuda")]
+use super::cuda::gpu::{Gpu, Memory, form_runs};
 use super::pooling::{self, Sliding};
 use super::unary::{self, Unary};
 use super::{Form, Im2col, Pair, Real, access};
@@ -123,7 +128,7 @@ impl AvgPool2dShape {
 /// # Errors
 /// Where shape, type or settings do not fit together.
 pub fn avg_pool2d(x: &Tensor, params: &AvgPool2dParams) -> Result<Tensor> {
-    avg_pool2d_as(Form::of(x.device()), x, params)
+    avg_pool2d_as(Form::for_tensor(x), x, params)
 }
 
 /// [`avg_pool2d`] in a form of your choice.
@@ -164,5 +169,27 @@ impl Unary for AvgPool2d {
             Form::Definition => definition::backward(&self.shape, dy),
             _ => kernel::backward(&Means::of(&self.shape), dy),
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward<'a>(
+        &'a self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        x: &Memory<'a>,
+    ) -> candle_core::Result<Memory<'a>> {
+        form_runs(OP, self.form)?;
+        cuda::forward(on, dtype, &self.shape, x)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward<'a>(
+        &'a self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        _x: &Memory<'a>,
+        dy: &Memory<'a>,
+    ) -> candle_core::Result<Memory<'a>> {
+        cuda::backward(on, dtype, &self.shape, dy)
     }
 }

@@ -8,12 +8,17 @@
 //! with x, residual and y [N, C, H, W], and γ, β, μ and σ² \[C\]. In training μ and σ² are the mean
 //! and the (biased) variance of each channel over the batch; in evaluation they are given.
 
+pub mod cuda;
 pub mod definition;
+#[cfg(feature = "cuda")]
+mod gpu;
 pub mod kernel;
 mod portable;
 
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor, Var};
 
 use super::access::{self, by_dtype};
@@ -177,7 +182,7 @@ pub fn batch_norm2d(
     residual: Option<&Tensor>,
     relu: bool,
 ) -> Result<BatchNormOutput> {
-    batch_norm2d_as(Form::of(x.device()), x, weight, bias, params, residual, relu)
+    batch_norm2d_as(Form::for_tensor(x), x, weight, bias, params, residual, relu)
 }
 
 /// [`batch_norm2d`] in a form of your choice.
@@ -204,14 +209,8 @@ pub fn batch_norm2d_as(
         let (y, mean, var) = portable::training(&norm, &args)?;
         return Ok(BatchNormOutput { y, mean: mean.detach(), var: var.detach(), count });
     }
-    let (y, statistics) = args.apply(norm, form, OnceLock::new())?;
-    let statistics = statistics.get().ok_or_else(|| {
-        Error::op(OP, format!("a tensor on {:?}", x.device()), "this form runs on the CPU")
-    })?;
-    let of_channels = |values: &[f64]| -> Result<Tensor> {
-        Ok(Tensor::new(values, x.device())?.to_dtype(x.dtype())?)
-    };
-    let (mean, var) = (of_channels(&statistics.mean)?, of_channels(&statistics.var)?);
+    let (y, found) = args.apply(norm, form, Found::default())?;
+    let (mean, var) = found.tensors(x)?;
     Ok(BatchNormOutput { y, mean, var, count })
 }
 
@@ -231,7 +230,7 @@ pub fn batch_norm2d_eval(
     residual: Option<&Tensor>,
     relu: bool,
 ) -> Result<Tensor> {
-    let (form, running) = (Form::of(x.device()), (running_mean, running_var));
+    let (form, running) = (Form::for_tensor(x), (running_mean, running_var));
     batch_norm2d_eval_as(form, x, (weight, bias), running, params, residual, relu)
 }
 
@@ -257,9 +256,8 @@ pub fn batch_norm2d_eval_as(
     if form == Form::Portable {
         return Ok(portable::evaluation(&norm, &args, &mean, &var)?);
     }
-    let values = |t: &Tensor| t.to_dtype(DType::F64)?.to_vec1();
-    let statistics = Statistics { mean: values(&mean)?, var: values(&var)? };
-    Ok(args.apply(norm, form, OnceLock::from(statistics))?.0)
+    let given = Found::given(&norm, x, &mean, &var)?;
+    Ok(args.apply(norm, form, given)?.0)
 }
 
 /// The tensors of one call.
@@ -310,21 +308,61 @@ impl Args<'_> {
         Tensor::stack(&[self.channels(self.weight, 1.0)?, self.channels(self.bias, 0.0)?], 0)
     }
 
-    /// Runs the custom op. `statistics` are those to use, or will be those of the batch.
+    /// Runs the custom op. `found` has the statistics to use, or will have those of the batch.
     fn apply(
         &self,
         norm: Norm,
         form: Form,
-        statistics: OnceLock<Statistics>,
-    ) -> candle_core::Result<(Tensor, Arc<OnceLock<Statistics>>)> {
-        let statistics = Arc::new(statistics);
-        let op = BatchNorm { norm, form, statistics: statistics.clone() };
+        found: Found,
+    ) -> candle_core::Result<(Tensor, Arc<Found>)> {
+        let found = Arc::new(found);
+        let op = BatchNorm { norm, form, found: found.clone() };
         let (x, affine) = (self.x.contiguous()?, self.affine()?);
         let y = match self.residual {
             Some(residual) => x.apply_op3(&affine, &residual.contiguous()?, op)?,
             None => x.apply_op2(&affine, op)?,
         };
-        Ok((y, statistics))
+        Ok((y, found))
+    }
+}
+
+/// The statistics of one call: set from the start in evaluation, by the forward pass in training.
+#[derive(Default)]
+struct Found {
+    on_cpu: OnceLock<Statistics>,
+    /// Mean, variance and 1/√(σ² + ε), [3, C].
+    #[cfg(feature = "cuda")]
+    on_gpu: OnceLock<Tensor>,
+}
+
+impl Found {
+    /// A given mean and variance.
+    #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
+    fn given(norm: &Norm, x: &Tensor, mean: &Tensor, var: &Tensor) -> candle_core::Result<Self> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let on_gpu = OnceLock::from(gpu::given(norm, x, mean, var)?);
+            return Ok(Found { on_gpu, ..Found::default() });
+        }
+        let values = |t: &Tensor| t.to_dtype(DType::F64)?.to_vec1();
+        let statistics = Statistics { mean: values(mean)?, var: values(var)? };
+        Ok(Found { on_cpu: OnceLock::from(statistics), ..Found::default() })
+    }
+
+    /// Mean and variance, \[C\], of the batch `x`.
+    fn tensors(&self, x: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
+        #[cfg(feature = "cuda")]
+        if let Some(statistics) = self.on_gpu.get() {
+            return Ok((statistics.get(0)?, statistics.get(1)?));
+        }
+        let of_channels = |values: &[f64]| Tensor::new(values, x.device())?.to_dtype(x.dtype());
+        let statistics = self.on_cpu()?;
+        Ok((of_channels(&statistics.mean)?, of_channels(&statistics.var)?))
+    }
+
+    fn on_cpu(&self) -> Result<&Statistics> {
+        let needs = "the forward pass must have been run before";
+        self.on_cpu.get().ok_or_else(|| Error::op(OP, "no statistics", needs))
     }
 }
 
@@ -340,8 +378,7 @@ fn check_channels(name: &str, t: &Tensor, channels: usize) -> Result<()> {
 struct BatchNorm {
     norm: Norm,
     form: Form,
-    /// Set from the start in evaluation, by the forward pass in training.
-    statistics: Arc<OnceLock<Statistics>>,
+    found: Arc<Found>,
 }
 
 impl BatchNorm {
@@ -354,12 +391,12 @@ impl BatchNorm {
         let xs = access::slice::<T>(OP, x, x_layout)?;
         let affine = access::slice::<T>(OP, affine.0, affine.1)?;
         let residual = residual.map(|(s, l)| access::slice::<T>(OP, s, l)).transpose()?;
-        let given = if self.norm.training { None } else { self.statistics.get() };
+        let given = if self.norm.training { None } else { self.found.on_cpu.get() };
         let (y, statistics) = match self.form {
             Form::Definition => definition::forward(&self.norm, xs, affine, residual, given),
             _ => kernel::forward(&self.norm, xs, affine, residual, given),
         };
-        self.statistics.get_or_init(|| statistics);
+        self.found.on_cpu.get_or_init(|| statistics);
         Ok((T::to_cpu_storage_owned(y), x_layout.shape().clone()))
     }
 
@@ -378,9 +415,12 @@ impl BatchNorm {
             residual: residual && self.norm.relu,
         };
         let dy = dy.contiguous()?;
-        let statistics = self.statistics.get().ok_or_else(|| {
-            Error::op(OP, "a backward pass", "the forward pass must have been run before")
-        })?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let [dx, daffine, through] = gpu::backward(self, x, affine, y, &dy, wants)?;
+            return Ok([dx, daffine, through.or(residual.then_some(dy))]);
+        }
+        let statistics = self.found.on_cpu()?;
         let grads = {
             let (x, affine) = (access::values::<T>(OP, x)?, access::values::<T>(OP, affine)?);
             let (y, dy) = (access::values::<T>(OP, y)?, access::values::<T>(OP, &dy)?);
@@ -418,6 +458,17 @@ impl CustomOp2 for BatchNorm {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        affine: &CudaStorage,
+        affine_layout: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        gpu::forward(self, (x, x_layout), (affine, affine_layout), None)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -449,6 +500,20 @@ impl CustomOp3 for BatchNorm {
             let residual = Some((residual, residual_layout));
             self.forward::<T>((x, x_layout), (affine, affine_layout), residual)
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        affine: &CudaStorage,
+        affine_layout: &Layout,
+        residual: &CudaStorage,
+        residual_layout: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        let residual = Some((residual, residual_layout));
+        gpu::forward(self, (x, x_layout), (affine, affine_layout), residual)
     }
 
     fn bwd(

@@ -4,13 +4,18 @@
 //! y [N, O, OH, OW]; of the C and O channels, each of the G groups sees only its own.
 
 mod channels_last;
+pub mod cuda;
 pub mod definition;
 pub mod kernel;
 mod pointwise;
 mod portable;
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::{Shape, Tensor};
 
+#[cfg(feature = "cuda")]
+use super::cuda::gpu::{Gpu, Memory, form_runs};
 use super::weighted::{self, Grads, Wants, Weighted};
 use super::{Form, Im2col, Pair, Real, access};
 use crate::{Error, Result};
@@ -96,7 +101,7 @@ pub fn conv2d(
     bias: Option<&Tensor>,
     params: &Conv2dParams,
 ) -> Result<Tensor> {
-    conv2d_as(Form::of(x.device()), x, weight, bias, params)
+    conv2d_as(Form::for_tensor(x), x, weight, bias, params)
 }
 
 /// [`conv2d`] in a form of your choice.
@@ -151,5 +156,29 @@ impl Weighted for Conv2d {
             Form::Definition => definition::backward(&self.shape, x, w, dy, wants),
             _ => kernel::backward(&self.shape, x, w, dy, wants),
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward<'a>(
+        &self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        x: &Memory<'a>,
+        w: &Memory<'a>,
+        b: Option<&Memory<'a>>,
+    ) -> candle_core::Result<Memory<'a>> {
+        form_runs(OP, self.form)?;
+        cuda::forward(on, dtype, (&self.shape, cuda::COLUMNS), x, w, b)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward<'a>(
+        &self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        [x, w, dy]: [&Memory<'a>; 3],
+        wants: Wants,
+    ) -> candle_core::Result<[Option<Memory<'a>>; 3]> {
+        cuda::backward(on, dtype, (&self.shape, cuda::COLUMNS), x, w, dy, wants)
     }
 }

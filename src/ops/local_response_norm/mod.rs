@@ -5,14 +5,19 @@
 //! channels j from `c - size/2` to `c + (size-1)/2`, cut off at the ends. Dividing α by the size is
 //! PyTorch's way; the paper's own α is not divided, so its α of 1e-4 is 5e-4 here.
 
+pub mod cuda;
 pub mod definition;
 pub mod kernel;
 mod portable;
 
 use std::ops::Range;
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::Tensor;
 
+#[cfg(feature = "cuda")]
+use super::cuda::gpu::{Gpu, Memory, form_runs};
 use super::unary::{self, Unary};
 use super::{Form, Real, access};
 use crate::{Error, Result};
@@ -88,7 +93,7 @@ impl LrnShape {
 /// # Errors
 /// Where shape, type or settings do not fit together.
 pub fn local_response_norm(x: &Tensor, params: &LrnParams) -> Result<Tensor> {
-    local_response_norm_as(Form::of(x.device()), x, params)
+    local_response_norm_as(Form::for_tensor(x), x, params)
 }
 
 /// [`local_response_norm`] in a form of your choice.
@@ -129,5 +134,27 @@ impl Unary for LocalResponseNorm {
             Form::Definition => definition::backward(&self.shape, x, dy),
             _ => kernel::backward(&self.shape, x, dy),
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward<'a>(
+        &'a self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        x: &Memory<'a>,
+    ) -> candle_core::Result<Memory<'a>> {
+        form_runs(OP, self.form)?;
+        cuda::forward(on, dtype, &self.shape, x)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward<'a>(
+        &'a self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        x: &Memory<'a>,
+        dy: &Memory<'a>,
+    ) -> candle_core::Result<Memory<'a>> {
+        cuda::backward(on, dtype, &self.shape, x, dy)
     }
 }

@@ -4,17 +4,24 @@
 //! gradient goes to that one pixel: the first of equal maxima in row-major order, or the last NaN
 //! where a window has any.
 
+pub mod cuda;
 pub mod definition;
 pub mod kernel;
 mod portable;
 
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, DType};
 use candle_core::{Device, Tensor};
 
+#[cfg(feature = "cuda")]
+use super::cuda::gpu::{Gpu, Memory, form_runs};
 use super::pooling::{self, Sliding};
 use super::unary::{self, Unary};
 use super::{Form, Im2col, Pair, Real, access};
+#[cfg(feature = "cuda")]
+use crate::Error;
 use crate::Result;
 
 const OP: &str = "max_pool2d";
@@ -94,7 +101,7 @@ impl MaxPool2dShape {
 /// # Errors
 /// Where shape, type or settings do not fit together.
 pub fn max_pool2d(x: &Tensor, params: &MaxPool2dParams) -> Result<Tensor> {
-    max_pool2d_as(Form::of(x.device()), x, params)
+    max_pool2d_as(Form::for_tensor(x), x, params)
 }
 
 /// [`max_pool2d`] in a form of your choice.
@@ -105,7 +112,7 @@ pub fn max_pool2d_as(form: Form, x: &Tensor, params: &MaxPool2dParams) -> Result
     let shape = check(x, params)?;
     match form {
         Form::Portable => Ok(portable::max_pool2d(&shape, x)?.0),
-        _ => unary::apply(x, MaxPool2d { shape, form, indices: Default::default() }),
+        _ => unary::apply(x, MaxPool2d::new(shape, form)),
     }
 }
 
@@ -132,7 +139,7 @@ pub fn max_pool2d_with_indices_as(
         return Ok(portable::max_pool2d(&shape, x)?);
     }
     let indices = Arc::new(OnceLock::new());
-    let y = unary::apply(x, MaxPool2d { shape, form, indices: indices.clone() })?;
+    let y = unary::apply(x, MaxPool2d { indices: indices.clone(), ..MaxPool2d::new(shape, form) })?;
     let indices = indices.get().map_or(&[][..], Vec::as_slice);
     Ok((y, Tensor::from_slice(indices, &shape.output()[..], &Device::Cpu)?))
 }
@@ -148,6 +155,21 @@ struct MaxPool2d {
     form: Form,
     /// Where the maxima stood, from the forward pass for the backward pass.
     indices: Arc<OnceLock<Vec<u32>>>,
+    /// The same on a GPU.
+    #[cfg(feature = "cuda")]
+    on_gpu: OnceLock<CudaStorage>,
+}
+
+impl MaxPool2d {
+    fn new(shape: MaxPool2dShape, form: Form) -> Self {
+        MaxPool2d {
+            shape,
+            form,
+            indices: Default::default(),
+            #[cfg(feature = "cuda")]
+            on_gpu: OnceLock::new(),
+        }
+    }
 }
 
 impl Unary for MaxPool2d {
@@ -172,5 +194,33 @@ impl Unary for MaxPool2d {
             Form::Definition => definition::backward(&self.shape, indices, dy),
             _ => kernel::backward(&self.shape, indices, dy),
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward<'a>(
+        &'a self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        x: &Memory<'a>,
+    ) -> candle_core::Result<Memory<'a>> {
+        form_runs(OP, self.form)?;
+        let (y, indices) = cuda::forward(on, dtype, &self.shape, x)?;
+        let indices = indices.into_storage()?;
+        self.on_gpu.get_or_init(|| indices);
+        Ok(y)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward<'a>(
+        &'a self,
+        on: &Gpu<'a>,
+        dtype: DType,
+        _x: &Memory<'a>,
+        dy: &Memory<'a>,
+    ) -> candle_core::Result<Memory<'a>> {
+        let indices = self.on_gpu.get().ok_or_else(|| {
+            Error::op(OP, "a backward pass", "the forward pass must have been run before")
+        })?;
+        cuda::backward(on, dtype, &self.shape, &Memory::Of(indices, 0), dy)
     }
 }

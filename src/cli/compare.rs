@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Parser;
 
+use super::apart;
 use super::args::RunArgs;
 use super::budget::{Budget, epochs_within};
 use super::matching::{Found, find};
@@ -70,12 +71,15 @@ pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
         bail!("compare has its runs in --runs DIR: --out, --resume and --eval do not go with it");
     }
     use_threads(args.run.threads.take())?; // once: the pool cannot be made again
-    let (planned, samples) = plan(&args, voice)?;
+    if let Some(only) = apart::only() {
+        return one(&args, &only, voice);
+    }
+    let (planned, samples) = plan(&args, None, voice)?;
     let mut folders = Vec::new();
     let mut failed = Vec::new();
     for run in planned {
         let name = format!("{} (seed {})", run.model, run.seed);
-        match trained(run, &args, voice) {
+        match finished(run) {
             Ok(Some(folder)) => {
                 folders.push(folder);
                 Report::read(&folders)?.write(&args.runs)?; // as far as it is, for who looks
@@ -104,13 +108,20 @@ pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
 
 /// Every run that is needed, and what is there of it; settings that clash are found out before hours
 /// are spent. And some pictures to explain the networks by.
-fn plan(args: &CompareArgs, voice: Voice) -> anyhow::Result<(Vec<Planned>, Vec<Sample>)> {
+fn plan(
+    args: &CompareArgs,
+    only: Option<&(String, u64)>,
+    voice: Voice,
+) -> anyhow::Result<(Vec<Planned>, Vec<Sample>)> {
     // One data set for all: it is not that which one of them would choose by itself.
     let dataset = args.run.dataset.clone().unwrap_or_else(|| "cats-dogs".to_owned());
     let (mut planned, mut samples) = (Vec::new(), Vec::new());
     let first = args.run.seed.unwrap_or(0);
     for model in &args.models {
         for seed in first..first + args.seeds {
+            if only.is_some_and(|(name, number)| name != model || *number != seed) {
+                continue;
+            }
             let mut run = RunArgs {
                 dataset: Some(dataset.clone()),
                 seed: Some(seed),
@@ -120,20 +131,46 @@ fn plan(args: &CompareArgs, voice: Voice) -> anyhow::Result<(Vec<Planned>, Vec<S
             if let Some(Budget::Epochs(epochs)) = args.budget {
                 run.epochs = Some(epochs);
             }
-            let quiet = if planned.is_empty() { voice } else { Voice::silent() };
-            let session = Session::new(model, &run, quiet)?;
+            let tells = planned.is_empty() && only.is_none();
+            let session = Session::new(model, &run, if tells { voice } else { Voice::silent() })?;
             if planned.is_empty() {
                 samples = Sample::of_validation(&session.dataset, SAMPLES)?;
             }
             let wanted = session.config;
             let timed = matches!(args.budget, Some(Budget::Seconds(_)));
             let found = find(&args.runs, &wanted, timed, args.any_settings)?;
-            voice.say(&format!("{model}, seed {seed}: {found}"));
+            if only.is_none() {
+                voice.say(&format!("{model}, seed {seed}: {found}"));
+            }
             let folder = args.runs.join(format!("{model}-{}-seed{seed}", wanted.data.name));
             planned.push(Planned { model: model.clone(), seed, args: run, found, folder });
         }
     }
     Ok((planned, samples))
+}
+
+/// The folder of a run, after another process has trained what is missing of it; `None` where it was
+/// stopped.
+fn finished(planned: Planned) -> anyhow::Result<Option<PathBuf>> {
+    let Planned { model, seed, found, folder, .. } = planned;
+    let folder = match found {
+        Found::Finished(folder) => return Ok(Some(folder)),
+        Found::Begun { folder, .. } => folder,
+        Found::Nothing => folder,
+    };
+    Ok(apart::run_apart(&model, seed)?.then_some(folder))
+}
+
+/// In a process of its own: the run that it is for.
+fn one(args: &CompareArgs, only: &(String, u64), voice: Voice) -> anyhow::Result<ExitCode> {
+    apart::stop_with_parent();
+    let (planned, _) = plan(args, Some(only), voice)?;
+    for run in planned {
+        if trained(run, args, voice)?.is_none() {
+            return Ok(ExitCode::from(130));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The folder of a finished run, after training what is missing of it; `None` where it was stopped.

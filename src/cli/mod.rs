@@ -1,5 +1,6 @@
 //! The command line, thin: flags become settings once, the library does the rest.
 
+mod apart;
 mod args;
 mod bench;
 mod budget;

@@ -43,6 +43,11 @@ pub fn train(args: TrainArgs) -> anyhow::Result<ExitCode> {
 /// Set by Ctrl-C: the step under way is finished, the state saved.
 static STOP: AtomicBool = AtomicBool::new(false);
 
+/// Stops the run under way as Ctrl-C does.
+pub fn stop() {
+    STOP.store(true, Ordering::SeqCst);
+}
+
 /// Trains, or with `--eval` only measures.
 pub fn run(model: &str, args: RunArgs) -> anyhow::Result<ExitCode> {
     let voice = Voice::new(args.json);

@@ -100,7 +100,9 @@ fn everything_goes_on_to_the_same_bits() -> Result<()> {
 
 #[test]
 fn workers_do_not_change_what_is_mixed() -> Result<()> {
-    let labels = |workers| -> Result<Vec<(Vec<u32>, f64, Vec<f64>)>> {
+    /// Labels of what is mixed in, its share, and the pictures.
+    type Mixture = (Vec<u32>, f64, Vec<f64>);
+    let labels = |workers| -> Result<Vec<Mixture>> {
         let small = Small::new(config())?;
         let steps = small.train.pipeline().steps().to_vec();
         let trivial =
@@ -386,7 +388,7 @@ fn a_range_test_finds_a_rate_and_leaves_the_weights() -> Result<()> {
     assert!(bits(small.network.params()) == before);
     assert!(range.points.len() < 60, "no rate is too large?");
     assert!((1e-4..1.0).contains(&range.suggestion), "{}", range.suggestion);
-    assert!(range.steepest <= range.lowest);
+    assert!(range.steepest <= range.highest);
     Ok(())
 }
 

@@ -90,7 +90,7 @@ fn curve(found: &Range, title: String) -> Curve {
         y_name: "training loss".to_owned(),
         faint: found.points.iter().map(|point| (point.lr, point.loss)).collect(),
         line: found.points.iter().map(|point| (point.lr, point.smooth)).collect(),
-        marks: vec![mark(found.suggestion, "suggested"), mark(found.lowest, "lowest")],
+        marks: vec![mark(found.suggestion, "suggested"), mark(found.highest, "highest")],
     }
 }
 
@@ -109,17 +109,17 @@ fn text(found: &Range, args: &LrFindArgs) -> String {
     };
     let rows: Vec<_> = found.points.iter().enumerate().step_by(every).map(row).collect();
     let ended = match found.points.len() < args.steps {
-        true => format!("; the loss got out of hand after {} steps", found.points.len()),
+        true => format!("; it got out of hand after {} steps", found.points.len()),
         false => String::new(),
     };
     format!(
-        "{}\n\nfalls fastest at {:.1e}, is lowest at {:.1e}{ended}\nsuggestion: --lr {:.1e} (a tenth of \
-         the lowest; for one-cycle up to {:.1e})\ncurve in {}",
+        "{}\n\nthe loss falls fastest at {:.1e} and stays low up to {:.1e}{ended}\nsuggestion: --lr {:.1e} \
+         (a tenth of that; for one-cycle up to {:.1e})\ncurve in {}",
         table(&["step", "rate", "loss", "average"], &rows),
         found.steepest,
-        found.lowest,
+        found.highest,
         found.suggestion,
-        found.lowest / 3.0,
+        found.highest / 3.0,
         args.svg.display()
     )
 }

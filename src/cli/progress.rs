@@ -46,7 +46,7 @@ pub fn bar(len: usize, unit: &str) -> Option<ProgressBar> {
     if !std::io::stderr().is_terminal() {
         return None;
     }
-    let template = format!("{{prefix}} {{bar:24.cyan/238}} {{pos}}/{{len}} {unit}  {{msg}}");
+    let template = format!("{{prefix}} {{bar:20.cyan/238}} {{pos}}/{{len}} {unit}  {{msg}}");
     let style = ProgressStyle::with_template(&template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━╸─");
@@ -101,12 +101,7 @@ impl View {
     /// How the epoch under way goes, and how long it and the run will take.
     fn state(&mut self, batch: &BatchDone) -> String {
         let (began, first) = *self.began.get_or_insert((Instant::now(), batch.batch));
-        let mut text = format!(
-            "{:.1} images/s  loss {:.4}  top-1 {:.4}",
-            batch.images_per_s,
-            batch.sums.mean_loss(),
-            batch.sums.top1_share()
-        );
+        let mut text = format!("{:.1} images/s", batch.images_per_s);
         let done = batch.batch - first;
         if done > 0 {
             let a_step = began.elapsed().as_secs_f64() / done as f64;
@@ -122,6 +117,8 @@ impl View {
                 text += &format!(", {} in all", clock(all));
             }
         }
+        let sums = &batch.sums;
+        text += &format!("  loss {:.4}  top-1 {:.4}", sums.mean_loss(), sums.top1_share());
         if let Some((top1, epoch)) = self.best {
             text += &format!("  best {top1:.4} ({epoch})");
         }

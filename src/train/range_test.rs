@@ -50,8 +50,8 @@ pub struct Range {
     pub points: Vec<RangePoint>,
     /// The rate at which the averaged loss fell fastest.
     pub steepest: f64,
-    /// The rate at which it was lowest: beyond, training is in danger.
-    pub lowest: f64,
+    /// The highest rate at which it was still about as low as it got: beyond, training is in danger.
+    pub highest: f64,
     /// A tenth of that: a rate to begin with.
     pub suggestion: f64,
 }
@@ -134,21 +134,29 @@ impl RangeTest {
     }
 }
 
-/// Where the curve is lowest and where it falls fastest.
+/// Share of the lowest average, or of the fall to it, that counts as noise.
+const NOISE: f64 = 0.05;
+
+/// Up to where the curve is low, and where it falls fastest.
 fn evaluated(points: Vec<RangePoint>) -> Result<Range> {
-    let by_loss = |a: &&RangePoint, b: &&RangePoint| a.smooth.total_cmp(&b.smooth);
     // The first averages are of few steps.
-    let settled = points.get(points.len() / 20..).unwrap_or_default();
-    let Some(lowest) = settled.iter().min_by(by_loss) else {
-        let message = "the loss is not finite at the lowest rate already; begin lower".to_owned();
+    let settled = points.get((points.len() / 10).max(5)..).unwrap_or_default();
+    let lowest = settled.iter().map(|point| point.smooth).fold(f64::INFINITY, f64::min);
+    let Some(first) = settled.first() else {
+        let message = "the loss is out of hand at the lowest rates already; begin lower".to_owned();
         return Err(Error::Training(message));
     };
-    let until = settled.iter().take_while(|point| point.lr <= lowest.lr).collect::<Vec<_>>();
-    let fall =
-        |pair: &&[&RangePoint]| (pair[1].smooth - pair[0].smooth) / (pair[1].lr / pair[0].lr).ln();
-    let steepest = until.windows(2).min_by(|a, b| fall(a).total_cmp(&fall(b)));
-    let (steepest, lowest) = (steepest.map_or(lowest.lr, |pair| pair[0].lr), lowest.lr);
-    Ok(Range { points, steepest, lowest, suggestion: lowest / 10.0 })
+    let low = lowest + NOISE * lowest.max(first.smooth - lowest);
+    let highest = settled.iter().rfind(|point| point.smooth <= low).map_or(first.lr, |p| p.lr);
+    let until = settled.iter().take_while(|point| point.lr <= highest).collect::<Vec<_>>();
+    let span = (until.len() / 6).max(1) + 1;
+    let fall = |part: &&[&RangePoint]| match (part.first(), part.last()) {
+        (Some(a), Some(b)) => (b.smooth - a.smooth) / (b.lr / a.lr).ln(),
+        _ => 0.0,
+    };
+    let steepest = until.windows(span).min_by(|a, b| fall(a).total_cmp(&fall(b)));
+    let steepest = steepest.map_or(first.lr, |part| part[part.len() / 2].lr);
+    Ok(Range { points, steepest, highest, suggestion: highest / 10.0 })
 }
 
 /// Training steps without a run around them.
@@ -208,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_and_the_steepest_are_found() {
+    fn the_end_of_the_fall_and_the_steepest_are_found() {
         // Falls as a cosine over the logarithm of the rate, lowest at 0.1, steepest at 0.01.
         let point = |step: usize| {
             let log = -4.0 + step as f64 * 0.05;
@@ -217,9 +225,9 @@ mod tests {
         };
         // It begins on the rise.
         let range = evaluated((20..75).map(point).collect()).unwrap();
-        assert!((range.lowest - 0.1).abs() < 1e-9, "{range:?}");
-        assert!((range.steepest / 0.01).ln().abs() < 0.13, "{}", range.steepest);
-        assert_eq!(range.suggestion, range.lowest / 10.0);
+        assert!((0.1..0.2).contains(&range.highest), "{}", range.highest);
+        assert!((range.steepest / 0.01).ln().abs() < 0.3, "{}", range.steepest);
+        assert_eq!(range.suggestion, range.highest / 10.0);
         assert!(evaluated(Vec::new()).is_err());
     }
 

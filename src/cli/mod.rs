@@ -9,6 +9,7 @@ mod config_file;
 mod curve;
 mod data_check;
 mod diagram;
+mod doctor;
 mod draw;
 mod evaluate;
 mod field;
@@ -75,6 +76,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Measure ops, networks and the machine
     Bench(bench::BenchArgs),
+    /// Say what this build has, whether it computes rightly here, and how fast
+    Doctor(doctor::DoctorArgs),
 }
 
 /// The binary `convzoo`.
@@ -99,6 +102,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Data(args) => data_check::data(args),
         Command::Report(args) => report::report(args).map(done),
         Command::Bench(args) => bench::bench(args).map(done),
+        Command::Doctor(args) => doctor::doctor(args),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! All work goes to candle's one stream of the device, so it is done in the order of the calls.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use candle_core::cuda_backend::cudarc::driver::{
     DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
-use candle_core::cuda_backend::{CudaDevice, CudaStorage, CudaStorageSlice};
+use candle_core::cuda_backend::{CudaDevice, CudaStorage, CudaStorageSlice, DeviceId};
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Error, Layout, Result, Shape, Storage, Tensor};
 
@@ -125,27 +125,34 @@ impl<'a> Gpu<'a> {
         Gpu { device: storage.device.clone(), lifetime: PhantomData }
     }
 
-    /// The kernels of a source as PTX for this GPU, compiled once a process.
+    /// The kernels of a source as PTX for this GPU; nothing where it has loaded them already.
     fn ptx(&self, kernel: Kernel) -> Result<String> {
-        static COMPILED: Mutex<Option<HashMap<String, String>>> = Mutex::new(None);
+        type Loaded = HashSet<(DeviceId, &'static str, &'static str)>;
+        static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+        let key = (self.device.id(), kernel.source.name, kernel.dtype.as_str());
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = loaded.get_or_insert_default();
+        if loaded.contains(&key) {
+            return Ok(String::new());
+        }
+        let ptx = self.compile(kernel)?;
+        loaded.insert(key);
+        Ok(ptx)
+    }
+
+    fn compile(&self, kernel: Kernel) -> Result<String> {
         let stream = self.device.cuda_stream();
         let (major, minor) = stream.context().compute_capability().map_err(Error::wrap)?;
         let options = vec![
             format!("--gpu-architecture=compute_{major}{minor}"),
             format!("-DREAL={}", if kernel.dtype == DType::F64 { "double" } else { "float" }),
         ];
-        let key = format!("{} {options:?}", kernel.source.name);
-        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-        let compiled = compiled.get_or_insert_default();
-        if let Some(ptx) = compiled.get(&key) {
-            return Ok(ptx.clone());
-        }
+        let name = format!("the kernels of {} ({})", kernel.source.name, options.join(" "));
         let text = [HEADER, kernel.source.text].concat();
-        let ptx = compile_ptx_with_opts(text, CompileOptions { options, ..Default::default() })
-            .map_err(|error| Error::Msg(format!("NVRTC cannot compile {key}: {error:?}")))?
-            .to_src();
-        compiled.insert(key, ptx.clone());
-        Ok(ptx)
+        match compile_ptx_with_opts(text, CompileOptions { options, ..Default::default() }) {
+            Ok(ptx) => Ok(ptx.to_src()),
+            Err(error) => Err(Error::Msg(format!("NVRTC cannot compile {name}: {error:?}"))),
+        }
     }
 }
 

@@ -299,7 +299,7 @@ fn step(device: &Device, dtype: DType) -> Result<(f64, Vec<f64>)> {
     let model = Model::with_type(name, config, 5, dtype, device)?;
     let x = random(&mut Rng::new(4), &[4, 3, 32, 32])?.to_dtype(dtype)?.to_device(device)?;
     let output = model.network.forward(&x, Mode::Train { seed: 0 })?;
-    let (_, loss) = losses(&output, &[0, 1, 2, 3], 0.1)?;
+    let (_, loss) = losses(&output, &[0, 1, 2, 3], None, &Default::default())?;
     let grads = loss.backward()?;
     let first = &model.network.params().get("conv1.weight")?.var;
     let gradient = grads.get(first).map(flat).transpose()?.unwrap_or_default();

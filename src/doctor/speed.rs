@@ -115,7 +115,7 @@ impl Step {
 
     fn run(&mut self) -> Result<()> {
         let output = self.model.network.forward(&self.x, Mode::Train { seed: 0 })?;
-        let (_, loss) = losses(&output, &self.labels, 0.0)?;
+        let (_, loss) = losses(&output, &self.labels, None, &Default::default())?;
         self.optimizer.step(&loss.backward()?, 0.01)
     }
 }

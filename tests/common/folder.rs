@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 /// The columns of metrics.csv that measure time.
 const TIMES: [&str; 2] = ["images_per_s", "seconds"];
 /// Keys in JSON that measure time, or say how the program was called.
-const OWN: [&str; 9] = [
+const OWN: [&str; 14] = [
     "seconds",
     "train_seconds",
     "wait_seconds",
@@ -20,6 +20,11 @@ const OWN: [&str; 9] = [
     "workers",
     "command",
     "save_minutes",
+    "started",
+    "finished",
+    "machine",
+    "resumed_by",
+    "peak_memory_mib",
 ];
 
 /// One text for each file of a finished run; two runs are the same where these are.

@@ -126,7 +126,8 @@ impl<T: Stored> InplaceOp2 for Pass<'_, T> {
             .and_then(|(start, end)| grad.get(start..end))
             .ok_or_else(|| refuse(format!("layout {grad_layout:?}")))?;
         if grad.len() != param_layout.shape().elem_count() {
-            return Err(refuse(format!("{} values", grad.len())));
+            let len = param_layout.shape().elem_count();
+            return Err(refuse(format!("{} values for {len}", grad.len())));
         }
         update(&self.rule, self.step, (param, param_layout), (0, grad), &self.states)
     }

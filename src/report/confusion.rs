@@ -57,7 +57,7 @@ impl Confusion {
                 pairs.push((self.classes[truth].as_str(), self.classes[taken].as_str(), n));
             }
         }
-        pairs.sort_by(|a, b| b.2.cmp(&a.2));
+        pairs.sort_by_key(|pair| std::cmp::Reverse(pair.2));
         pairs.truncate(count);
         pairs
     }

@@ -53,7 +53,9 @@ pub fn class(row: &Row) -> String {
 /// Where plotters cannot draw the axes.
 pub fn costs(group: &Group) -> Result<Vec<Figure>> {
     type Cost = fn(&Row) -> Option<f64>;
-    let all: [(&str, &str, &str, Cost, fn(f64) -> String); 4] = [
+    /// Name of the file, title, axis, value, how a tick is written.
+    type Choice = (&'static str, &'static str, &'static str, Cost, fn(f64) -> String);
+    let all: [Choice; 4] = [
         (
             "accuracy-macs",
             "Accuracy against multiply-adds",

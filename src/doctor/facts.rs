@@ -135,7 +135,10 @@ fn wrong_settings(environment: &[(String, String)]) -> Vec<String> {
 
 /// Adds the GPUs that this build can use; that there is none, though it was built for one, is a
 /// problem.
-#[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(unused_variables))]
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "metal")),
+    allow(unused_variables, clippy::ptr_arg) // without a GPU nothing is added
+)]
 fn gpus(devices: &mut Vec<Named>, problems: &mut Vec<String>) {
     #[cfg(feature = "cuda")]
     for number in 0..MOST {

@@ -6,7 +6,7 @@
 //! backward   dx = m·dy
 //! ```
 //!
-//! The mask is not stored: m[i] is a hash of a seed and i, the same in every form, on every device
+//! The mask is not stored: `m[i]` is a hash of a seed and i, the same in every form, on every device
 //! and for any number of threads.
 
 pub mod cuda;

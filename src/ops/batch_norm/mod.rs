@@ -346,7 +346,9 @@ impl Found {
         }
         let values = |t: &Tensor| t.to_dtype(DType::F64)?.to_vec1();
         let statistics = Statistics { mean: values(mean)?, var: values(var)? };
-        Ok(Found { on_cpu: OnceLock::from(statistics), ..Found::default() })
+        #[cfg_attr(not(feature = "cuda"), allow(clippy::needless_update))]
+        let found = Found { on_cpu: OnceLock::from(statistics), ..Found::default() };
+        Ok(found)
     }
 
     /// Mean and variance, \[C\], of the batch `x`.

@@ -44,8 +44,8 @@ pub fn backward<L: Launcher>(
     run(on, dtype, "relu_backward", len, vec![Arg::Read(y), Arg::Read(dy)])
 }
 
-fn run<'a, L: Launcher>(
-    on: &'a L,
+fn run<L: Launcher>(
+    on: &L,
     dtype: DType,
     kernel: &'static str,
     len: usize,

@@ -307,7 +307,7 @@ mod tests {
     fn ticks_are_round_and_within() {
         assert_eq!(linear_ticks(&(0.0..1.0), 5), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
         assert_eq!(linear_ticks(&(0.61..0.89), 4).len(), 2); // 0.7 and 0.8
-        assert_eq!(log_ticks(&(8e5..2e8), 4), [1e6, 1e7, 1e8]);
+        assert_eq!(log_ticks(&(8e5..2e8), 4), [1e6, 3e6, 1e7, 3e7, 1e8]);
         assert_eq!(log_ticks(&(1.5e6..6e6), 4), [2e6, 5e6]);
     }
 

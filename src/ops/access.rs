@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Layout, Storage, Tensor};
 
-use super::Real;
+use super::{Real, half};
 use crate::{Error, Result};
 
 /// The type of a storage's values.
@@ -103,6 +103,15 @@ pub(crate) fn same_kind(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
         Some(other) => {
             Err(Error::op(op, format!("{other:?}"), "it works on floating-point tensors"))
         }
+    }
+}
+
+/// [`same_kind`] of `x` and a parameter of it, but that the parameter may be f32 where `x` is half.
+pub(crate) fn fits(op: &'static str, x: &Tensor, param: &Tensor) -> Result<()> {
+    let wider = half::is_half(x.dtype()) && param.dtype() == DType::F32;
+    match wider && x.device().same_device(param.device()) {
+        true => Ok(()),
+        false => same_kind(op, &[x, param]),
     }
 }
 

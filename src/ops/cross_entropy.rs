@@ -9,10 +9,10 @@
 //! dx[n, c] = dy / D · (p[c]·Σ q − q[c])
 //! ```
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, WithDType};
 
 use super::access::{self, by_dtype};
-use super::{Form, Real};
+use super::{Form, Real, half};
 use crate::{Error, Result};
 
 const OP: &str = "cross_entropy";
@@ -49,7 +49,7 @@ pub fn cross_entropy(
     labels: &[u32],
     params: &CrossEntropyParams,
 ) -> Result<Tensor> {
-    cross_entropy_as(Form::of(logits.device()), logits, labels, params)
+    cross_entropy_as(Form::of(logits), logits, labels, params)
 }
 
 /// [`cross_entropy`] in a form of your choice.
@@ -233,7 +233,7 @@ mod kernel {
 /// logits are worked on as f32.
 fn portable(logits: &Tensor, target: &Target) -> candle_core::Result<Tensor> {
     let (rows, device) = (target.labels.len(), logits.device());
-    let working = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let working = half::working(logits.dtype());
     let tensor = |values: Vec<f64>, shape| {
         Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?
             .to_dtype(working)?

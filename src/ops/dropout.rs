@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::access::{self, by_dtype};
 #[cfg(feature = "cuda")]
 use super::cuda::gpu::{self, Gpu, Held};
-use super::{Form, Real};
+use super::{Form, Real, half};
 use crate::rng::{Rng, splitmix64};
 use crate::{Error, Result};
 
@@ -95,7 +95,8 @@ fn portable(x: &Tensor, mask: Mask) -> candle_core::Result<Tensor> {
         DType::F64 => Tensor::new(kernel(mask, &vec![1.0f64; x.elem_count()]), x.device())?,
         _ => Tensor::new(kernel(mask, &vec![1.0f32; x.elem_count()]), x.device())?,
     };
-    x * factors.to_dtype(x.dtype())?.reshape(x.shape())?
+    let factors = factors.reshape(x.shape())?;
+    half::in_working(x, |x| x * factors)
 }
 
 struct Dropout {

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 #[cfg(feature = "cuda")]
 use super::cuda::gpu::{Gpu, Memory};
 use super::weighted::{self, Grads, Wants, Weighted};
-use super::{Form, Mat, MatMut, Real, access, gemm};
+use super::{Form, Mat, MatMut, Real, access, gemm, half};
 use crate::{Error, Result};
 
 const OP: &str = "linear";
@@ -26,7 +26,7 @@ const OP: &str = "linear";
 /// # Errors
 /// Where shapes or types do not fit together.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    linear_as(Form::of(x.device()), x, weight, bias)
+    linear_as(Form::of(x), x, weight, bias)
 }
 
 /// [`linear`] in a form of your choice.
@@ -134,9 +134,9 @@ fn join_columns<T: Real>(blocks: Vec<T>, rows: usize, width: usize) -> Vec<T> {
 }
 
 fn portable(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
-    let y = x.matmul(&weight.t()?)?;
+    let y = half::matmul(x, &weight.t()?)?;
     match bias {
-        Some(bias) => y.broadcast_add(bias),
+        Some(bias) => &y + half::spread(bias, y.shape())?,
         None => Ok(y),
     }
 }

@@ -36,6 +36,7 @@ mod cross_entropy;
 pub mod cuda;
 pub mod dropout;
 mod gemm;
+pub(crate) mod half;
 mod im2col;
 mod linear;
 pub mod local_response_norm;
@@ -84,15 +85,15 @@ pub enum Form {
     Definition,
     /// The fast one. CPU, and CUDA but for `linear` and `cross_entropy`; f32 and f64.
     Kernel,
-    /// Candle tensor operations alone. Every device.
+    /// Candle tensor operations alone. Every device, and half precision too.
     Portable,
 }
 
 impl Form {
-    /// The form that runs on `device` when nothing else is asked for, where CUDA has no kernel.
-    pub fn of(device: &Device) -> Self {
-        match device {
-            Device::Cpu => Form::Kernel,
+    /// The form that runs on `x` when nothing else is asked for, where CUDA has no kernel.
+    pub fn of(x: &Tensor) -> Self {
+        match x.device() {
+            Device::Cpu if !half::is_half(x.dtype()) => Form::Kernel,
             _ => Form::Portable,
         }
     }
@@ -102,7 +103,7 @@ impl Form {
     pub fn for_tensor(x: &Tensor) -> Self {
         let kernels = x.device().is_cuda() && cfg!(feature = "cuda") && x.elem_count() > 0;
         let typed = matches!(x.dtype(), DType::F32 | DType::F64);
-        if kernels && typed && !portable_on_cuda() { Form::Kernel } else { Form::of(x.device()) }
+        if kernels && typed && !portable_on_cuda() { Form::Kernel } else { Form::of(x) }
     }
 }
 

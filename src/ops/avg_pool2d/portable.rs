@@ -4,6 +4,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{Means, Span};
+use crate::ops::half;
 
 /// The means of x [N, C, H, W].
 pub(crate) fn means(means: &Means, x: &Tensor) -> Result<Tensor> {
@@ -11,9 +12,10 @@ pub(crate) fn means(means: &Means, x: &Tensor) -> Result<Tensor> {
     let divisors = rows.flat_map(|row| means.cols.iter().map(|col| means.divisor(row, col) as f64));
     let sizes = (means.rows.len(), means.cols.len());
     let divisors = Tensor::from_vec(divisors.collect(), sizes, &candle_core::Device::Cpu)?;
-    let divisors = divisors.to_dtype(x.dtype())?.to_device(x.device())?;
-    let sums = sums(&sums(x, 2, &means.rows)?, 3, &means.cols)?;
-    sums.broadcast_div(&divisors)
+    let divisors = divisors.to_dtype(half::working(x.dtype()))?.to_device(x.device())?;
+    half::in_working(x, |x| {
+        sums(&sums(x, 2, &means.rows)?, 3, &means.cols)?.broadcast_div(&divisors)
+    })
 }
 
 /// The sums of spans along one dimension: a gather to [.., K, O, ..], then K is added up.

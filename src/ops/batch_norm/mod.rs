@@ -278,7 +278,7 @@ impl Args<'_> {
         }
         for (name, t) in [("weight", self.weight), ("bias", self.bias)] {
             let Some(t) = t else { continue };
-            access::same_kind(OP, &[self.x, t])?;
+            access::fits(OP, self.x, t)?;
             check_channels(name, t, channels)?;
         }
         access::same_kind(OP, &[self.x])?;

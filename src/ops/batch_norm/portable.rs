@@ -2,9 +2,10 @@
 //!
 //! Half-precision tensors are worked on as f32, for a sum of many thousand halves means nothing.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::{Args, Norm};
+use crate::ops::half::working;
 use crate::ops::relu;
 
 /// The output, and mean and biased variance \[C\] of the batch.
@@ -39,12 +40,4 @@ fn affine(norm: &Norm, args: &Args, centred: &Tensor, var: &Tensor) -> Result<Te
         y = relu::portable(&y)?;
     }
     y.to_dtype(args.x.dtype())
-}
-
-/// The type to compute in.
-fn working(dtype: DType) -> DType {
-    match dtype {
-        DType::F64 => DType::F64,
-        _ => DType::F32,
-    }
 }

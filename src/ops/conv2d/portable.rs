@@ -5,7 +5,7 @@
 use candle_core::{Result, Tensor};
 
 use super::Conv2dShape;
-use crate::ops::Im2col;
+use crate::ops::{Im2col, half};
 
 pub(super) fn conv2d(
     shape: &Conv2dShape,
@@ -22,9 +22,10 @@ pub(super) fn conv2d(
     let col = padded.index_select(&taps, 2)?.reshape((batch, groups, rows, cols))?;
     // (O/G, C/G·K) · (C/G·K, P)
     let weight = weight.reshape((1, groups, shape.group_out, rows))?;
-    let y = weight.broadcast_matmul(&col)?.reshape((batch, out, oh, ow))?;
+    let weight = half::spread(&weight, (batch, groups, shape.group_out, rows))?.contiguous()?;
+    let y = half::matmul(&weight, &col)?.reshape((batch, out, oh, ow))?;
     match bias {
-        Some(bias) => y.broadcast_add(&bias.reshape((1, out, 1, 1))?),
+        Some(bias) => &y + half::spread(&bias.reshape((1, out, 1, 1))?, y.shape())?,
         None => Ok(y),
     }
 }

@@ -4,13 +4,17 @@
 use candle_core::{Result, Tensor};
 
 use super::LrnShape;
+use crate::ops::half;
 
 pub(super) fn local_response_norm(shape: &LrnShape, x: &Tensor) -> Result<Tensor> {
-    let channels = shape.dims[1];
-    let params = &shape.params;
-    if channels == 0 {
-        return Ok(x.clone());
+    match shape.dims[1] {
+        0 => Ok(x.clone()),
+        channels => half::in_working(x, |x| normalised(shape, channels, x)),
     }
+}
+
+fn normalised(shape: &LrnShape, channels: usize, x: &Tensor) -> Result<Tensor> {
+    let params = &shape.params;
     // Channels further away than there are any add nothing.
     let before = (params.size / 2).min(channels - 1);
     let after = ((params.size - 1) / 2).min(channels - 1);

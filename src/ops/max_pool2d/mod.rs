@@ -122,7 +122,7 @@ pub fn max_pool2d_as(form: Form, x: &Tensor, params: &MaxPool2dParams) -> Result
 /// # Errors
 /// Where shape, type or settings do not fit together.
 pub fn max_pool2d_with_indices(x: &Tensor, params: &MaxPool2dParams) -> Result<(Tensor, Tensor)> {
-    max_pool2d_with_indices_as(Form::of(x.device()), x, params)
+    max_pool2d_with_indices_as(Form::of(x), x, params)
 }
 
 /// [`max_pool2d_with_indices`] in a form of your choice.

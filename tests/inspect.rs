@@ -60,7 +60,8 @@ fn cam_by_differences(network: &Network, x: &Tensor, class: usize) -> Result<Vec
     let a = values(&maps);
     let logit = |a: &[f64]| -> Result<f64> {
         let maps = Tensor::from_slice(a, (1, k, h, w), &Device::Cpu)?;
-        Ok(values(&network.forward_part(&tail, &maps, Mode::Eval)?.logits)[class])
+        Ok(values(&network.forward_part(&tail, &maps, Mode::Eval, Default::default())?.logits)
+            [class])
     };
     let mut sum = vec![0.0; h * w];
     for channel in 0..k {

@@ -182,3 +182,24 @@ fn flags_that_make_no_sense_are_refused() {
         assert!(error.contains(told), "{args}: {error}");
     }
 }
+
+#[test]
+fn the_precision_of_a_run_is_a_flag_a_line_and_a_setting() {
+    let here = tempfile::tempdir().unwrap();
+    let toml = "model = \"lenet5-relu\"\ndataset = \"cats-dogs-drawn\"\nlimit = 12\nepochs = 1\n\
+                precision = \"bf16\"\n";
+    std::fs::write(here.path().join("run.toml"), toml).unwrap();
+    let text = succeed("train --config run.toml --out half", here.path());
+    for said in ["activations in bf16", "bf16 on a CPU is for checking"] {
+        assert!(text.contains(said), "{said} is not in {text}");
+    }
+    let config = |run: &str| std::fs::read_to_string(here.path().join(run).join("config.json"));
+    assert_eq!(json(&config("half").unwrap())["train"]["precision"], "bf16");
+    // Runs in f32 say nothing of it, as before there was a choice.
+    succeed("train --config half/config.json --precision f32 --out whole", here.path());
+    assert!(!config("whole").unwrap().contains("precision"));
+    succeed("train --config whole/config.json --precision f16 --out scaled", here.path());
+    let summary = std::fs::read_to_string(here.path().join("scaled/summary.json")).unwrap();
+    assert!(json(&summary)["loss_scale"]["factor"].as_f64().unwrap() >= 1.0);
+    assert!(failure("train --config run.toml --precision f8", here.path()).contains("--precision"));
+}

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::args::ScheduleName;
 use crate::data::{Pipeline, Step};
+use crate::nn::Precision;
 use crate::train::{ClassWeights, Schedule, TrainConfig, Views};
 use crate::weights::SaveType;
 use crate::{Error, Result};
@@ -89,6 +90,10 @@ pub struct LearnArgs {
     #[arg(long, value_enum)]
     pub save_dtype: Option<SaveName>,
 
+    /// Type of the activations in training; bf16 and f16 are for GPUs [default: f32]
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionName>,
+
     /// Write TensorBoard event files too, into RUN/tensorboard
     #[arg(long)]
     pub tensorboard: bool,
@@ -136,6 +141,27 @@ impl From<SaveName> for SaveType {
     }
 }
 
+/// `--precision`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionName {
+    /// 32 bits
+    F32,
+    /// 16 bits, with the range of f32
+    Bf16,
+    /// 16 bits, more digits, a small range: the loss is scaled
+    F16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Precision {
+        match name {
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::Bf16 => Precision::Bf16,
+            PrecisionName::F16 => Precision::F16,
+        }
+    }
+}
+
 /// `--tta`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Tta {
@@ -168,6 +194,7 @@ impl LearnArgs {
         set(&mut config.mixup, self.mixup);
         set(&mut config.cutmix, self.cutmix);
         config.save_type = self.save_dtype.map_or(config.save_type, Into::into);
+        config.precision = self.precision.map_or(config.precision, Into::into);
         self.apply_to_schedule(&mut config.schedule)
     }
 

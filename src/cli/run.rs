@@ -143,6 +143,9 @@ fn extras(train: &TrainConfig) -> Vec<String> {
     if !train.decay_norms_and_biases {
         all.push("no weight decay on norms and biases".to_owned());
     }
+    if !train.precision.is_default() {
+        all.push(format!("activations in {}", train.precision));
+    }
     match &train.class_weights {
         ClassWeights::Equal => {}
         ClassWeights::Balanced => all.push("classes balanced".to_owned()),
@@ -317,6 +320,10 @@ fn conclude(session: &Session, summary: &Summary, path: &str, voice: Voice) {
     }
     if summary.skipped_steps > 0 {
         voice.say(&format!("skipped {} steps that were not finite", summary.skipped_steps));
+    }
+    if let Some(scale) = summary.loss_scale {
+        let (factor, left_out) = (scale.factor(), scale.left_out());
+        voice.say(&format!("loss scaled by {factor} at the end; {left_out} steps left out by it"));
     }
     voice.say(&format!(
         "{:.1} images/s ({} of the time waiting for pictures), {} s in all; weights and metrics in \

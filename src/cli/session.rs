@@ -80,7 +80,8 @@ impl Session {
             super::memory::enough(&model.network, &train, dataset.train.len(), &device)?;
         }
         let input = (train.channels, train.image_size, train.image_size);
-        if device.is_cpu() && Engine::training(&model.network, input)?.is_none() {
+        let on_ops = train.precision.half().is_some();
+        if device.is_cpu() && (on_ops || Engine::training(&model.network, input)?.is_none()) {
             keep_memory(); // the ops take fresh memory for every result
         }
         let as_before = saved.as_ref().or(repeated.as_ref().filter(|_| !other_pictures(args)));

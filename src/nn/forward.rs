@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use candle_core::Tensor;
 
 use super::layer::join;
-use super::{Layer, Params};
+use super::{Layer, Params, Precision};
 use crate::ops::{self, AvgPool2dParams, BatchNorm2dParams};
 use crate::rng::Rng;
 use crate::{Error, Result};
@@ -50,6 +50,7 @@ pub(super) type Tap<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<Option<Tens
 pub(super) struct Pass<'a> {
     params: &'a Params,
     mode: Mode,
+    precision: Precision,
     aux: RefCell<Vec<AuxLogits>>,
     tap: Option<RefCell<Tap<'a>>>,
 }
@@ -61,13 +62,19 @@ struct Tail {
 
 impl<'a> Pass<'a> {
     pub(super) fn new(params: &'a Params, mode: Mode, tap: Option<Tap<'a>>) -> Self {
-        Pass { params, mode, aux: RefCell::default(), tap: tap.map(RefCell::new) }
+        let (precision, aux) = (Precision::F32, RefCell::default());
+        Pass { params, mode, precision, aux, tap: tap.map(RefCell::new) }
+    }
+
+    /// The same with activations of this type.
+    pub(super) fn with_precision(self, precision: Precision) -> Self {
+        Pass { precision, ..self }
     }
 
     /// Runs the whole tree.
     pub(super) fn run(self, layers: &Layer, x: &Tensor) -> Result<Output> {
-        let logits = self.layer(layers, "", x)?;
-        Ok(Output { logits, aux: self.aux.into_inner() })
+        let logits = self.layer(layers, "", &self.precision.narrow(x)?)?;
+        Ok(Output { logits: self.precision.widen(&logits)?, aux: self.aux.into_inner() })
     }
 
     /// The parameter `path.name` as this pass may use it: with a graph only where it is trained.
@@ -77,6 +84,20 @@ impl<'a> Pass<'a> {
             Mode::Train { .. } if self.params.trains(entry) => Ok(entry.var.as_tensor().clone()),
             _ => Ok(entry.var.as_detached_tensor()),
         }
+    }
+
+    /// [`Pass::param`] of a convolution or a linear layer, in the type of the activations.
+    fn factor(&self, path: &str, name: &str) -> Result<Tensor> {
+        self.precision.narrow(&self.param(path, name)?)
+    }
+
+    /// A function of each value, computed in f32.
+    fn in_f32(
+        &self,
+        x: &Tensor,
+        f: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Tensor> {
+        self.precision.narrow(&f(&self.precision.widen(x)?)?)
     }
 
     /// The layer `name` below `path`; a group without a name is not shown to who watches.
@@ -102,11 +123,11 @@ impl<'a> Pass<'a> {
     fn untapped(&self, layer: &Layer, path: &str, x: &Tensor) -> Result<Tensor> {
         match layer {
             Layer::Conv2d(conv) => {
-                let bias = conv.bias.then(|| self.param(path, "bias")).transpose()?;
-                ops::conv2d(x, &self.param(path, "weight")?, bias.as_ref(), &conv.params)
+                let bias = conv.bias.then(|| self.factor(path, "bias")).transpose()?;
+                ops::conv2d(x, &self.factor(path, "weight")?, bias.as_ref(), &conv.params)
             }
             Layer::Linear { .. } => {
-                let (weight, bias) = (self.param(path, "weight")?, self.param(path, "bias")?);
+                let (weight, bias) = (self.factor(path, "weight")?, self.factor(path, "bias")?);
                 ops::linear(x, &weight, Some(&bias))
             }
             Layer::BatchNorm2d { eps, momentum, .. } => {
@@ -123,8 +144,8 @@ impl<'a> Pass<'a> {
                 Ok(kept.pad_with_zeros(1, zeros / 2, zeros - zeros / 2)?)
             }
             Layer::Relu => ops::relu(x),
-            Layer::Sigmoid => Ok(candle_nn::ops::sigmoid(x)?),
-            Layer::Tanh => Ok(x.tanh()?),
+            Layer::Sigmoid => self.in_f32(x, candle_nn::ops::sigmoid),
+            Layer::Tanh => self.in_f32(x, Tensor::tanh),
             Layer::Dropout(p) => match self.mode {
                 Mode::Train { seed } => ops::dropout(x, *p, &mut Rng::stream(seed, path, &[])),
                 Mode::Eval => Ok(x.clone()),
@@ -141,7 +162,7 @@ impl<'a> Pass<'a> {
             Layer::Residual { body, shortcut } => self.residual(body, shortcut.as_deref(), path, x),
             Layer::AuxHead { head, weight } => {
                 if matches!(self.mode, Mode::Train { .. }) {
-                    let logits = self.layer(head, path, x)?;
+                    let logits = self.precision.widen(&self.layer(head, path, x)?)?;
                     let (name, weight) = (path.to_owned(), *weight);
                     self.aux.borrow_mut().push(AuxLogits { name, logits, weight });
                 }

@@ -11,6 +11,7 @@ mod init;
 mod layer;
 mod network;
 mod params;
+mod precision;
 mod trace;
 
 pub use engine::{Engine, TakeGradient};
@@ -23,4 +24,5 @@ pub use layer::{
 };
 pub use network::Network;
 pub use params::{Entry, ParamSpec, Params, Role};
+pub use precision::Precision;
 pub use trace::{Shape, Step, Trace};

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 
 use super::forward::Pass;
-use super::{Init, Layer, Mode, Output, Params};
+use super::{Init, Layer, Mode, Output, Params, Precision};
 use crate::{Error, Result};
 
 /// An architecture with its parameters.
@@ -52,12 +52,27 @@ impl Network {
         Pass::new(&self.params, mode, None).run(&self.layers, x)
     }
 
-    /// [`Network::forward`] through a part of the tree, as [`Layer::split_at`] gives it.
+    /// [`Network::forward`] with activations of this type; the parameters keep theirs, and logits are
+    /// f32.
     ///
     /// # Errors
     /// Names the layer that its input does not fit.
-    pub fn forward_part(&self, part: &Layer, x: &Tensor, mode: Mode) -> Result<Output> {
-        Pass::new(&self.params, mode, None).run(part, x)
+    pub fn forward_in(&self, x: &Tensor, mode: Mode, precision: Precision) -> Result<Output> {
+        Pass::new(&self.params, mode, None).with_precision(precision).run(&self.layers, x)
+    }
+
+    /// [`Network::forward_in`] through a part of the tree, as [`Layer::split_at`] gives it.
+    ///
+    /// # Errors
+    /// Names the layer that its input does not fit.
+    pub fn forward_part(
+        &self,
+        part: &Layer,
+        x: &Tensor,
+        mode: Mode,
+        precision: Precision,
+    ) -> Result<Output> {
+        Pass::new(&self.params, mode, None).with_precision(precision).run(part, x)
     }
 
     /// Logits [N, classes] in evaluation mode, without a graph.
@@ -78,11 +93,26 @@ impl Network {
         mode: Mode,
         watch: &mut dyn FnMut(&str, &Tensor),
     ) -> Result<Output> {
+        self.forward_watched_in(x, mode, Precision::F32, watch)
+    }
+
+    /// [`Network::forward_watched`] with activations of this type.
+    ///
+    /// # Errors
+    /// Names the layer that its input does not fit.
+    pub fn forward_watched_in(
+        &self,
+        x: &Tensor,
+        mode: Mode,
+        precision: Precision,
+        watch: &mut dyn FnMut(&str, &Tensor),
+    ) -> Result<Output> {
         let mut tap = |path: &str, y: &Tensor| {
             watch(path, y);
             Ok(None)
         };
-        Pass::new(&self.params, mode, Some(&mut tap)).run(&self.layers, x)
+        let pass = Pass::new(&self.params, mode, Some(&mut tap)).with_precision(precision);
+        pass.run(&self.layers, x)
     }
 
     /// The output of the layer called `layer`, as a variable, and the logits that follow from it: the

@@ -113,7 +113,7 @@ struct Tally {
 impl Tally {
     fn add(&mut self, logits: &Tensor, labels: &[u32]) -> Result<()> {
         let rows =
-            logits.detach().to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec2::<f64>()?;
+            logits.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
         for (row, &label) in rows.iter().zip(labels) {
             let (label, classes) = (label as usize, row.len());
             if self.places.len() < classes {

@@ -13,6 +13,7 @@ use super::schedule::{LearningRate, Schedule, Warmup};
 use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Mixing, Pipeline, times};
 use crate::machine::Machine;
 use crate::models::{Model, Stem};
+use crate::nn::Precision;
 use crate::weights::SaveType;
 use crate::{Error, Result};
 
@@ -63,6 +64,10 @@ pub struct TrainConfig {
     /// The type of the weight files. What is trained, and the resume state, keep theirs.
     #[serde(skip_serializing_if = "SaveType::is_default")]
     pub save_type: SaveType,
+    /// The type of the activations in training; f16 comes with a [`LossScale`](super::LossScale).
+    /// Evaluation is in f32.
+    #[serde(skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Which layers are trained, and how fast; [`FineTune::apply`] makes a network follow it.
     #[serde(skip_serializing_if = "FineTune::is_default")]
     pub finetune: FineTune,
@@ -103,6 +108,7 @@ impl Default for TrainConfig {
             ema: None,
             patience: None,
             save_type: SaveType::F32,
+            precision: Precision::F32,
             finetune: FineTune::default(),
             seed: 42,
             image_size: 96,

@@ -7,11 +7,11 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::Sums;
-use crate::Result;
 use crate::data::{Batch, Loader};
 use crate::models::Model;
-use crate::nn::{Engine, Mode, Network, Output, Params};
+use crate::nn::{Engine, Mode, Network, Output, Params, Precision};
 use crate::ops::{self, CrossEntropyParams, Reduction};
+use crate::{Error, Result};
 
 /// What can be trained: something with parameters that makes logits of pictures.
 pub trait Trainable {
@@ -20,6 +20,19 @@ pub trait Trainable {
     /// # Errors
     /// Where the pictures do not fit.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Output>;
+
+    /// The same with activations of this type and f32 logits.
+    ///
+    /// # Errors
+    /// Those of [`Trainable::forward`]; half precision where the model knows only one.
+    fn forward_in(&self, x: &Tensor, mode: Mode, precision: Precision) -> Result<Output> {
+        match precision {
+            Precision::F32 => self.forward(x, mode),
+            half => Err(Error::Setting(format!(
+                "precision {half}: it is for convzoo's own networks, and this one is none"
+            ))),
+        }
+    }
 
     /// Its parameters and buffers.
     fn params(&self) -> &Params;
@@ -35,6 +48,10 @@ impl Trainable for Network {
         Network::forward(self, x, mode)
     }
 
+    fn forward_in(&self, x: &Tensor, mode: Mode, precision: Precision) -> Result<Output> {
+        Network::forward_in(self, x, mode, precision)
+    }
+
     fn params(&self) -> &Params {
         Network::params(self)
     }
@@ -47,6 +64,10 @@ impl Trainable for Network {
 impl Trainable for Model {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Output> {
         self.network.forward(x, mode)
+    }
+
+    fn forward_in(&self, x: &Tensor, mode: Mode, precision: Precision) -> Result<Output> {
+        self.network.forward_in(x, mode, precision)
     }
 
     fn params(&self) -> &Params {
@@ -198,6 +219,10 @@ pub(super) fn pass(
 }
 
 /// A batch's pictures where the network is, in its type.
+///
+/// They are uploaded by the thread that computes, from ordinary memory, since candle has no pinned one.
+/// A worker cannot do it ahead: candle's CUDA device stands for another stream on every thread, and
+/// nothing makes one of them wait for another.
 pub(super) fn input(network: &impl Trainable, batch: &Batch, device: &Device) -> Result<Tensor> {
     let of_type =
         network.params().trainable().next().or_else(|| network.params().entries().first());
@@ -207,5 +232,6 @@ pub(super) fn input(network: &impl Trainable, batch: &Batch, device: &Device) ->
 
 /// A scalar's value.
 pub(super) fn number(scalar: &Tensor) -> Result<f64> {
-    Ok(scalar.detach().to_dtype(DType::F64)?.to_scalar()?)
+    // Cast on the CPU: Apple's GPUs have no f64.
+    Ok(scalar.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar()?)
 }

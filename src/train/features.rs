@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use super::evaluate::Trainable;
-use crate::nn::{Layer, Mode, Network, Output, Params};
+use crate::nn::{Layer, Mode, Network, Output, Params, Precision};
 use crate::weights::Heads;
 use crate::{Error, Result};
 
@@ -64,7 +64,10 @@ impl<'a> CachedFeatures<'a> {
         if !new.is_empty() {
             let rows: Vec<u32> = new.iter().map(|&i| i as u32).collect();
             let pictures = x.index_select(&Tensor::new(rows, x.device())?, 0)?;
-            let features = self.network.forward_part(&self.body, &pictures, Mode::Eval)?.logits;
+            let features = self
+                .network
+                .forward_part(&self.body, &pictures, Mode::Eval, Precision::F32)?
+                .logits;
             for (row, &i) in new.iter().enumerate() {
                 known.insert(keys[i], features.get(row)?.copy()?);
             }
@@ -88,7 +91,11 @@ fn keys(x: &Tensor) -> Result<Vec<Key>> {
 
 impl Trainable for CachedFeatures<'_> {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Output> {
-        self.network.forward_part(&self.head, &self.features(x)?, mode)
+        self.forward_in(x, mode, Precision::F32)
+    }
+
+    fn forward_in(&self, x: &Tensor, mode: Mode, precision: Precision) -> Result<Output> {
+        self.network.forward_part(&self.head, &self.features(x)?, mode, precision)
     }
 
     fn params(&self) -> &Params {

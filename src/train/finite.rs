@@ -5,9 +5,9 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::Trainable;
+use super::evaluate::{Trainable, number};
 use crate::Result;
-use crate::nn::{Mode, Network, Params};
+use crate::nn::{Mode, Network, Params, Precision};
 use crate::ops::access;
 
 /// What to do about a step whose loss or gradients are not finite.
@@ -79,22 +79,66 @@ pub(super) fn broken_trained(params: &Params) -> Result<Option<&str>> {
     Ok(None)
 }
 
+/// When the gradients of a step are looked at before they are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// On a CPU, where looking is cheap.
+    Cheap,
+    /// On a GPU too, which has to be waited for: one number a step.
+    Always,
+}
+
 /// The place in [`Params::entries`] of a parameter whose gradient is not finite, the one nearest to
-/// the loss. Only on a
-/// CPU, where looking is cheap.
-pub(super) fn broken_gradient(params: &Params, grads: &GradStore) -> Result<Option<usize>> {
+/// the loss.
+pub(super) fn broken_gradient(
+    params: &Params,
+    grads: &GradStore,
+    look: Look,
+) -> Result<Option<usize>> {
+    let on_cpu = params.entries().iter().all(|entry| entry.var.device().is_cpu());
+    if !on_cpu && (look == Look::Cheap || all_finite_together(params, grads)?) {
+        return Ok(None);
+    }
     for (place, entry) in params.entries().iter().enumerate().rev() {
         let Some(grad) = grads.get(entry.var.as_tensor()) else { continue };
-        if matches!(grad.device(), Device::Cpu) && !is_finite(grad)? {
+        if !is_finite(grad)? {
             return Ok(Some(place));
         }
     }
     Ok(None)
 }
 
+/// Whether all gradients are finite: one number is read, whatever the number of parameters.
+fn all_finite_together(params: &Params, grads: &GradStore) -> Result<bool> {
+    let of = params.entries().iter().filter_map(|entry| grads.get(entry.var.as_tensor()));
+    // 0 for what is finite, NaN for what is not.
+    let flags = of.map(|grad| Ok((grad.detach().to_dtype(DType::F32)? * 0.0)?.sum_all()?));
+    let flags = flags.collect::<Result<Vec<_>>>()?;
+    match flags.is_empty() {
+        true => Ok(true),
+        false => Ok(number(&Tensor::stack(&flags, 0)?.sum_all()?)? == 0.0),
+    }
+}
+
+/// Divides the gradients of a loss that was multiplied by `factor`.
+pub(super) fn unscale(params: &Params, grads: &mut GradStore, factor: f64) -> Result<()> {
+    for entry in params.entries() {
+        let var = entry.var.as_tensor();
+        if let Some(grad) = grads.remove(var) {
+            grads.insert(var, (grad.detach() / factor)?);
+        }
+    }
+    Ok(())
+}
+
 /// Where a forward pass on these pictures goes wrong, as a clause of a sentence. It is run once more,
 /// layer by layer, with the seed it had; running statistics move.
-pub(super) fn origin(trained: &impl Trainable, x: &Tensor, seed: u64) -> Result<String> {
+pub(super) fn origin(
+    trained: &impl Trainable,
+    x: &Tensor,
+    seed: u64,
+    precision: Precision,
+) -> Result<String> {
     if !is_finite(x)? {
         return Ok("the pictures of the batch are not finite themselves".to_owned());
     }
@@ -105,7 +149,7 @@ pub(super) fn origin(trained: &impl Trainable, x: &Tensor, seed: u64) -> Result<
     let Some(network) = trained.network() else {
         return Ok(format!("which layer cannot be told here, without its tree{because}"));
     };
-    Ok(match first_layer(network, x, seed)? {
+    Ok(match first_layer(network, x, seed, precision)? {
         Some(layer) => {
             format!("the first layer whose output is not finite is {layer}{because}")
         }
@@ -113,9 +157,14 @@ pub(super) fn origin(trained: &impl Trainable, x: &Tensor, seed: u64) -> Result<
     })
 }
 
-fn first_layer(network: &Network, x: &Tensor, seed: u64) -> Result<Option<String>> {
-    let mut found = Ok(None);
-    network.forward_watched(x, Mode::Train { seed }, &mut |name, output| {
+fn first_layer(
+    network: &Network,
+    x: &Tensor,
+    seed: u64,
+    precision: Precision,
+) -> Result<Option<String>> {
+    let (mut found, mode) = (Ok(None), Mode::Train { seed });
+    network.forward_watched_in(x, mode, precision, &mut |name, output| {
         if matches!(found, Ok(None)) {
             let name = if name.is_empty() { "the whole network" } else { name };
             found = is_finite(output).map(|finite| (!finite).then(|| name.to_owned()));
@@ -173,14 +222,39 @@ mod tests {
         ]);
         let net = Network::new(layers, &Init::PYTORCH, 1, DType::F32, &Device::Cpu).unwrap();
         let x = Tensor::randn(0f32, 1.0, (2, 1, 6, 6), &Device::Cpu).unwrap();
-        assert!(origin(&net, &x, 0).unwrap().contains("output of every layer is finite"));
+        assert!(
+            origin(&net, &x, 0, Precision::F32)
+                .unwrap()
+                .contains("output of every layer is finite")
+        );
         let large = (&x * 1e38).unwrap().contiguous().unwrap();
-        let text = origin(&net, &(large * 3.0).unwrap(), 0).unwrap();
+        let text = origin(&net, &(large * 3.0).unwrap(), 0, Precision::F32).unwrap();
         assert!(text.contains("first layer") || text.contains("pictures"), "{text}");
         let weight = &net.params().get("bn.weight").unwrap().var;
         weight.set(&(weight.as_detached_tensor() * f64::INFINITY).unwrap()).unwrap();
-        let text = origin(&net, &x, 0).unwrap();
+        let text = origin(&net, &x, 0, Precision::F32).unwrap();
         assert!(text.contains("not finite is bn (bn.weight is not finite itself"), "{text}");
+    }
+
+    #[test]
+    fn one_number_tells_whether_all_gradients_are_finite() {
+        let layers = nn::sequential([("a", nn::linear(3, 2)), ("b", nn::linear(2, 2))]);
+        let net = Network::new(layers, &Init::PYTORCH, 1, DType::F32, &Device::Cpu).unwrap();
+        let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap();
+        let loss = net.forward(&x, Mode::Train { seed: 0 }).unwrap().logits.sum_all().unwrap();
+        let mut grads = loss.backward().unwrap();
+        assert!(all_finite_together(net.params(), &grads).unwrap());
+        let weight = net.params().get("a.weight").unwrap().var.as_tensor();
+        let before = grads.get(weight).unwrap().to_vec2::<f32>().unwrap();
+        unscale(net.params(), &mut grads, 4.0).unwrap();
+        let after = grads.get(weight).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(after[1][2] * 4.0, before[1][2]);
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            grads.insert(weight, (weight.detach() * bad).unwrap());
+            assert!(!all_finite_together(net.params(), &grads).unwrap(), "{bad}");
+            let found = broken_gradient(net.params(), &grads, Look::Cheap).unwrap();
+            assert_eq!(found, net.params().position("a.weight"));
+        }
     }
 
     #[test]

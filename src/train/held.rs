@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::evaluate::number;
 use super::optim::{Optimizer, check};
 use crate::nn::{Engine, Params};
 use crate::ops::access;
@@ -230,26 +231,28 @@ impl Gradient {
         }
         Ok(())
     }
+}
 
-    /// The sum of squares.
-    fn squares(&self) -> Result<f64> {
-        match self {
-            Gradient::Values(values) => {
-                let block =
-                    |block: &[f32]| block.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
-                let blocks: Vec<f64> = values.par_chunks(BLOCK).map(block).collect();
-                Ok(blocks.iter().sum())
-            }
+/// The Euclidean norm of all together. What is on a GPU is waited for once.
+fn norm(gradients: &[Option<Gradient>]) -> Result<f64> {
+    let (mut sum, mut elsewhere) = (0.0, Vec::new());
+    for gradient in gradients.iter().flatten() {
+        match gradient {
+            Gradient::Values(values) => sum += squares(values),
             Gradient::Tensor(tensor) => {
                 let working = if tensor.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-                let sum = tensor.to_dtype(working)?.sqr()?.sum_all()?;
-                Ok(sum.to_dtype(DType::F64)?.to_scalar()?)
+                elsewhere.push(tensor.to_dtype(working)?.sqr()?.sum_all()?);
             }
         }
     }
+    if !elsewhere.is_empty() {
+        sum += number(&Tensor::stack(&elsewhere, 0)?.sum_all()?)?;
+    }
+    Ok(sum.sqrt())
 }
 
-fn norm(gradients: &[Option<Gradient>]) -> Result<f64> {
-    let squares = gradients.iter().flatten().map(Gradient::squares);
-    Ok(squares.sum::<Result<f64>>()?.sqrt())
+fn squares(values: &[f32]) -> f64 {
+    let block = |block: &[f32]| block.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+    let blocks: Vec<f64> = values.par_chunks(BLOCK).map(block).collect();
+    blocks.iter().sum()
 }

@@ -26,7 +26,7 @@ impl Sums {
     /// # Errors
     /// Where there are not as many labels as rows.
     pub fn add(&mut self, logits: &Tensor, labels: &[u32], loss: f64) -> Result<()> {
-        let logits = logits.detach().to_dtype(DType::F64)?.to_device(&Device::Cpu)?;
+        let logits = logits.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
         let rows = logits.to_vec2::<f64>()?;
         if rows.len() != labels.len() {
             let found = format!("{} labels for {} rows", labels.len(), rows.len());
@@ -40,6 +40,14 @@ impl Sums {
         self.loss += loss;
         self.images += labels.len() as u64;
         Ok(())
+    }
+
+    /// Adds those of other pictures.
+    pub(super) fn join(&mut self, other: &Sums) {
+        self.loss += other.loss;
+        self.top1 += other.top1;
+        self.top5 += other.top5;
+        self.images += other.images;
     }
 
     /// Mean loss of a picture; NaN before the first.

@@ -77,7 +77,7 @@ impl RangeTest {
         self.from * (self.to / self.from).powf(step as f64 / (self.steps - 1) as f64)
     }
 
-    /// Runs it: optimiser, label smoothing, seed and so on from `config`. The network has the weights
+    /// Runs it, in f32: optimiser, label smoothing, seed and so on from `config`. The network has the weights
     /// afterwards that it had before. `watch` is told of every step.
     ///
     /// # Errors

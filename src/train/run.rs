@@ -28,6 +28,7 @@ use super::assess::Assessments;
 use super::checkpoint::{BEFORE, NEWEST};
 use super::config::RunConfig;
 use super::evaluate::per_second;
+use super::loss_scale::LossScale;
 use super::metrics::Sums;
 use crate::nn::Params;
 use crate::weights::{self, Metadata};
@@ -146,6 +147,9 @@ pub struct Progress {
     /// Steps of the run that were skipped since their numbers were not finite.
     #[serde(default)]
     pub skipped_steps: u64,
+    /// The factor of the loss, in an f16 run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// Seconds of all training so far that were spent waiting for pictures.
     #[serde(default)]
     pub wait_seconds: f64,
@@ -178,6 +182,9 @@ pub struct Summary {
     /// Steps that were skipped since their numbers were not finite (`--on-nan skip`).
     #[serde(default)]
     pub skipped_steps: u64,
+    /// The factor of the loss at the end of an f16 run, and how many steps it left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// Epochs.
     pub epochs: usize,
     /// Validation top-1 after the last epoch.
@@ -249,6 +256,7 @@ impl Summary {
             val_images: config.data.val_images,
             skipped_images: progress.left_out.len(),
             skipped_steps: progress.skipped_steps,
+            loss_scale: progress.loss_scale,
             epochs: progress.epoch,
             val_top1: last.and_then(|row| row.val_top1),
             val_top5: last.and_then(|row| row.val_top5),

@@ -11,22 +11,24 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 
 use super::checkpoint::{self, Groups, State};
-use super::config::RunConfig;
+use super::config::{RunConfig, TrainConfig};
 use super::criterion::losses;
 use super::ema::Ema;
 use super::evaluate::{Evaluation, Trainable, evaluate_watched, input, number, per_second};
-use super::finite::{self, OnNan, Statistics, all_finite};
+use super::finite::{self, Look, OnNan, Statistics, all_finite};
 use super::held::HeldGradients;
 use super::lock::RunLock;
+use super::loss_scale::LossScale;
 use super::metrics::Sums;
 use super::observer::{BatchDone, Observer, Started};
 use super::optim::Optimizer;
+use super::readings::{self, Readings};
 use super::run::{Best, EpochRow, Progress, RunFolder, Summary};
 use super::same;
 use super::schedule::LearningRate;
 use crate::data::{Batch, Loader, Mixed};
 use crate::machine::PeakMemory;
-use crate::nn::{Engine, Mode, Params};
+use crate::nn::{Engine, Mode, Params, Precision};
 use crate::ops::CrossEntropyParams;
 use crate::rng::Rng;
 use crate::{Error, Result, files};
@@ -66,6 +68,12 @@ pub enum Outcome {
 /// For each epoch: batches, forward, loss, backward, step; then an evaluation, and the weights and
 /// the resume state are saved. What a step computes depends on the settings, the seed and its number
 /// alone, so a resumed run gives the same bits.
+///
+/// On a CPU the loss of a step is known when the step is done. On a GPU, losses and counts stay there
+/// for 50 steps, or until the epoch ends or the state is saved, and the observer is told of these steps
+/// together: a loss that is not finite ends the run then, before anything is saved. Two settings need
+/// to know more at every step, which makes the program wait for the GPU: [`OnNan::Skip`] all of it,
+/// f16 whether the gradients are finite.
 pub struct Trainer<'a, N> {
     job: Job<'a, N>,
     folder: RunFolder,
@@ -81,6 +89,9 @@ pub struct Trainer<'a, N> {
     engine: Option<Option<Engine>>,
     rate: LearningRate,
     progress: Progress,
+    /// Steps after which what they measured is read, where they wait for it.
+    read_every: Option<usize>,
+    readings: Readings,
     /// The learning rate of the last step.
     lr: f64,
     /// When the resume state was last saved.
@@ -104,6 +115,10 @@ enum Tried {
     Done {
         loss: f64,
     },
+    /// What it came to is still on the device, see [`readings::row`].
+    Later {
+        row: Tensor,
+    },
     /// Parameters are as they were, or the run must end.
     NotFinite {
         what: String,
@@ -122,7 +137,9 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let folder = RunFolder::create(folder)?;
         let lock = RunLock::take(folder.path())?;
         folder.claim()?;
-        let mut trainer = Self::at(job, folder, lock, made, Progress::default());
+        let loss_scale = LossScale::of(job.config.train.precision);
+        let progress = Progress { loss_scale, ..Progress::default() };
+        let mut trainer = Self::at(job, folder, lock, made, progress);
         trainer.save()?;
         trainer.folder.write_config(trainer.job.config)?;
         Ok(trainer)
@@ -175,7 +192,10 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         progress: Progress,
     ) -> Self {
         let (saved, reported) = (Instant::now(), progress.left_out.clone());
-        let (notes, lock) = (lock.note().into_iter().collect(), Arc::new(lock));
+        let notes = lock.note().into_iter().chain(slow_precision(&job)).collect();
+        let lock = Arc::new(lock);
+        let waits = !job.device.is_cpu() && job.config.train.on_nan != OnNan::Skip;
+        let (read_every, readings) = (waits.then_some(readings::EVERY), Readings::default());
         let Made { optimizer, rate, entropy, held, ema } = made;
         let (engine, lr, memory) = (None, 0.0, PeakMemory::watch());
         Trainer {
@@ -189,6 +209,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             engine,
             rate,
             progress,
+            read_every,
+            readings,
             lr,
             saved,
             reported,
@@ -316,23 +338,18 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             self.progress.wait_seconds += lap.elapsed().as_secs_f64();
             let report = self.step(&batch?, observer)?;
             self.progress.train_seconds += lap.elapsed().as_secs_f64();
-            let (sums, seconds) = (self.progress.sums, self.progress.train_seconds);
-            let images_per_s = per_second(sums.images, seconds);
-            observer.batch_done(&BatchDone { sums, images_per_s, ..report });
-            lap = Instant::now();
-            // What is held is in no resume state: stop and save when it has been used.
-            if self.held.as_ref().is_some_and(|held| !held.is_empty()) {
-                continue;
+            match report {
+                Some(report) => self.tell(report, self.progress.sums, observer),
+                None if Some(self.readings.len()) >= self.read_every => self.read(observer)?,
+                None => {}
             }
-            if self.stopped() {
+            if self.between_steps(observer)? == Went::Stopped {
                 return Ok(Went::Stopped);
             }
-            if self.saved.elapsed().as_secs_f64() > 60.0 * self.job.config.train.save_minutes {
-                self.save()?;
-                lap = Instant::now();
-            }
+            lap = Instant::now();
         }
         self.use_held()?;
+        self.read(observer)?;
         if self.progress.sums.images == 0 {
             let message = match self.progress.skipped_steps {
                 0 => format!("epoch {} had no picture that could be read", epoch + 1),
@@ -343,8 +360,54 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         Ok(Went::Through)
     }
 
-    /// One step. One whose numbers are not finite ends the run, or is skipped.
-    fn step(&mut self, batch: &Batch, observer: &mut dyn Observer) -> Result<BatchDone> {
+    /// Stops where that is asked for, and saves where the last state is old.
+    fn between_steps(&mut self, observer: &mut dyn Observer) -> Result<Went> {
+        // What is held is in no resume state: stop and save when it has been used.
+        if self.held.as_ref().is_some_and(|held| !held.is_empty()) {
+            return Ok(Went::Through);
+        }
+        let old = self.saved.elapsed().as_secs_f64() > 60.0 * self.job.config.train.save_minutes;
+        let stopped = self.stopped();
+        if old || stopped {
+            self.read(observer)?;
+        }
+        match (stopped, old) {
+            (true, _) => return Ok(Went::Stopped),
+            (false, true) => self.save()?,
+            (false, false) => {}
+        }
+        Ok(Went::Through)
+    }
+
+    /// Tells of a step, after which the epoch has come to `sums`.
+    fn tell(&self, report: BatchDone, sums: Sums, observer: &mut dyn Observer) {
+        let images_per_s = per_second(self.progress.sums.images, self.progress.train_seconds);
+        observer.batch_done(&BatchDone { sums, images_per_s, ..report });
+    }
+
+    /// Reads what the steps since the last reading came to, and tells of them.
+    fn read(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let (before, asked) = (self.progress.sums, Instant::now());
+        let steps = self.readings.read()?;
+        if let Some(bad) = steps.iter().find(|step| !step.report.loss.is_finite()) {
+            let BatchDone { loss, step, epoch, batch, lr, .. } = bad.report;
+            let what = format!("the loss is {loss} at step {step} (epoch {epoch}, batch {batch})");
+            return Err(self.diverged(&what, lr));
+        }
+        // Steps that were still being computed have been waited for.
+        self.progress.train_seconds += asked.elapsed().as_secs_f64();
+        steps.iter().for_each(|step| self.progress.sums.join(&step.sums));
+        let mut sums = before;
+        for step in steps {
+            sums.join(&step.sums);
+            self.tell(step.report, sums, observer);
+        }
+        Ok(())
+    }
+
+    /// One step. One whose numbers are not finite ends the run, or is skipped. None where what it came
+    /// to waits to be read.
+    fn step(&mut self, batch: &Batch, observer: &mut dyn Observer) -> Result<Option<BatchDone>> {
         let config = &self.job.config.train;
         let batches = self.job.train.batches();
         let step = (self.progress.epoch * batches + batch.number) as u64;
@@ -356,13 +419,17 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let (epoch, batch_number) = (self.progress.epoch + 1, batch.number + 1);
         let skip = config.on_nan == OnNan::Skip;
         let statistics = skip.then(|| Statistics::of(params)).transpose()?;
-        let loss = match self.try_step(batch, &images, lr, seed)? {
-            Tried::Done { loss } => loss,
-            Tried::NotFinite { what, loss } => {
+        let (mut loss, mut waiting) = (f64::NAN, None);
+        match self.try_step(batch, &images, lr, seed)? {
+            Tried::Done { loss: known } => loss = known,
+            Tried::Later { row } => waiting = Some(row),
+            Tried::NotFinite { what, loss: known } => {
                 let mut what =
                     format!("{what} at step {step} (epoch {epoch}, batch {batch_number})");
-                if !loss.is_finite() {
-                    what += &format!("; {}", finite::origin(self.job.network, &images, seed)?);
+                if !known.is_finite() {
+                    let precision = config.precision;
+                    let origin = finite::origin(self.job.network, &images, seed, precision)?;
+                    what += &format!("; {origin}");
                 }
                 let broken = finite::broken_trained(params)?.is_some();
                 let Some(statistics) = statistics.filter(|_| !broken) else {
@@ -371,14 +438,14 @@ impl<'a, N: Trainable> Trainer<'a, N> {
                 statistics.restore(params)?;
                 self.progress.skipped_steps += 1;
                 observer.message(&format!("skipped: {what}"));
-                loss
+                loss = known;
             }
-        };
+        }
         if self.held.as_ref().is_some_and(HeldGradients::is_full) {
             self.use_held()?;
         }
         self.progress.batch = batch_number;
-        Ok(BatchDone {
+        let report = BatchDone {
             epoch,
             batch: batch_number,
             batches,
@@ -387,7 +454,10 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             loss,
             sums: Sums::default(),
             images_per_s: 0.0,
-        })
+        };
+        let Some(row) = waiting else { return Ok(Some(report)) };
+        self.readings.push(report, batch.labels.len(), row);
+        Ok(None)
     }
 
     /// Forward, backward, and a step of the optimiser; no parameter changes by a gradient that is not
@@ -396,24 +466,64 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let params = self.job.network.params();
         let output = match self.engine(images)? {
             Some(engine) => engine.forward(params, images, seed)?,
-            None => self.job.network.forward(images, Mode::Train { seed })?,
+            None => {
+                let precision = self.job.config.train.precision;
+                self.job.network.forward_in(images, Mode::Train { seed }, precision)?
+            }
         };
         let mixed = batch.mixed.as_ref();
         let (main, total) = losses(&output, &batch.labels, mixed, &self.entropy)?;
+        let right = mixed.map_or(&batch.labels[..], |mixed: &Mixed| mixed.dominant(&batch.labels));
+        if self.read_every.is_some() {
+            let row = readings::row(&main, &total, &output.logits, right)?;
+            let bad = self.descend(&total, lr, right.len())?;
+            return Ok(match bad {
+                Some(what) => Tried::NotFinite { what, loss: number(&total)? },
+                None => Tried::Later { row },
+            });
+        }
         let (main, loss) = (number(&main)?, number(&total)?);
         if !loss.is_finite() {
             return Ok(Tried::NotFinite { what: format!("the loss is {loss}"), loss });
         }
-        let grads = total.backward()?;
-        if let Some(place) = self.update(&grads, lr, batch.labels.len())? {
-            let name = &params.entries()[place].spec.name;
-            let what = format!("the gradient of {name} is not finite");
+        if let Some(what) = self.descend(&total, lr, right.len())? {
             return Ok(Tried::NotFinite { what, loss });
         }
-        let right = mixed.map_or(&batch.labels[..], |mixed: &Mixed| mixed.dominant(&batch.labels));
         let sums = &mut self.progress.sums;
         sums.add(&output.logits, right, main * right.len() as f64)?;
         Ok(Tried::Done { loss })
+    }
+
+    /// The backward pass of a loss, and the step that follows from it; what is not finite, if anything
+    /// is that the loss's scale is not to blame for.
+    fn descend(&mut self, loss: &Tensor, lr: f64, pictures: usize) -> Result<Option<String>> {
+        let params = self.job.network.params();
+        let grads = match &self.progress.loss_scale {
+            None => loss.backward()?,
+            Some(scale) => {
+                let mut grads = (loss * scale.factor())?.backward()?;
+                finite::unscale(params, &mut grads, scale.factor())?;
+                grads
+            }
+        };
+        let bad = self.update(&grads, lr, pictures)?;
+        let left_out = match (&mut self.progress.loss_scale, bad) {
+            (Some(scale), Some(_)) => scale.overflowed(),
+            (Some(scale), None) => {
+                scale.fitted();
+                false
+            }
+            (None, _) => false,
+        };
+        let bad = bad.filter(|_| !left_out).map(|place| &params.entries()[place].spec.name);
+        Ok(bad.map(|name| format!("the gradient of {name} is not finite")))
+    }
+
+    /// When gradients are looked at.
+    fn look(&self) -> Look {
+        let TrainConfig { on_nan, precision, .. } = self.job.config.train;
+        let always = on_nan == OnNan::Skip || precision == Precision::F16;
+        if always { Look::Always } else { Look::Cheap }
     }
 
     /// The backward pass of the engine, if there is one, and the optimiser's step, if it is due; the
@@ -431,9 +541,10 @@ impl<'a, N: Trainable> Trainer<'a, N> {
     }
 
     fn update_at_once(&mut self, grads: &GradStore, lr: f64) -> Result<Option<usize>> {
+        let look = self.look();
         let (params, optimizer) = (self.job.network.params(), &mut self.optimizer);
         let Some(engine) = self.engine.as_mut().and_then(Option::as_mut) else {
-            let bad = finite::broken_gradient(params, grads)?;
+            let bad = finite::broken_gradient(params, grads, look)?;
             if bad.is_none() {
                 optimizer.step(grads, lr)?;
             }
@@ -467,6 +578,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
 
     /// The backward pass, and its gradients to those that wait, if all are finite.
     fn hold(&mut self, grads: &GradStore, pictures: usize) -> Result<Option<usize>> {
+        let look = self.look();
         let (params, held) = (self.job.network.params(), self.held.as_mut());
         let engine = self.engine.as_mut().and_then(Option::as_mut);
         let bad = match engine {
@@ -479,7 +591,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
                 bad
             }
             None => {
-                let bad = finite::broken_gradient(params, grads)?;
+                let bad = finite::broken_gradient(params, grads, look)?;
                 if let (None, Some(held)) = (bad, held) {
                     held.add(params, grads, pictures)?;
                 }
@@ -505,7 +617,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
     fn engine(&mut self, images: &Tensor) -> Result<Option<&mut Engine>> {
         if self.engine.is_none() {
             let (_, c, h, w) = images.dims4()?;
-            let network = self.job.network.network();
+            let half = self.job.config.train.precision.half();
+            let network = self.job.network.network().filter(|_| half.is_none());
             let engine = network.map(|network| Engine::training(network, (c, h, w)));
             self.engine = Some(engine.transpose()?.flatten());
         }
@@ -719,6 +832,17 @@ fn broken_in(engine: &Engine, params: &Params) -> Option<usize> {
     (0..params.entries().len()).rev().find(|&entry| engine.gradient(entry).is_some_and(broken))
 }
 
+/// What is to be said of half precision on a CPU.
+fn slow_precision<N>(job: &Job<'_, N>) -> Option<String> {
+    let precision = job.config.train.precision;
+    precision.half().filter(|_| job.device.is_cpu()).map(|_| {
+        format!(
+            "{precision} on a CPU is for checking: it runs candle's own operations, many times slower \
+             than f32"
+        )
+    })
+}
+
 fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
@@ -738,3 +862,6 @@ fn better(
 fn beats(new: &Best, old: &Best) -> bool {
     new.top1 > old.top1 || (new.top1 == old.top1 && new.loss < old.loss)
 }
+
+#[cfg(test)]
+mod tests;

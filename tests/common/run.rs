@@ -100,19 +100,23 @@ impl Small {
     }
 
     pub fn with(train: TrainConfig, dataset: Dataset) -> Result<Self> {
-        let config = TrainConfig { image_size: 12, channels: 1, ..train };
+        Small::of(layers(), 12, train, dataset)
+    }
+
+    /// Another network, on pictures of this side.
+    pub fn of(layers: Layer, side: usize, train: TrainConfig, dataset: Dataset) -> Result<Self> {
+        let config = TrainConfig { image_size: side, channels: 1, ..train };
         let filter = Filter::Bilinear;
         let normalise = Step::Normalise { mean: dataset.mean.clone(), std: dataset.std.clone() };
         let grey = Step::Channels { channels: 1 };
         let augment = Pipeline::new(vec![
             Step::RandomCrop { size: 14, padding: 1 },
-            Step::ResizeExact { size: 12, filter },
+            Step::ResizeExact { size: side, filter },
             grey.clone(),
             normalise.clone(),
         ])?;
-        let plain = Pipeline::new(vec![Step::ResizeExact { size: 12, filter }, grey, normalise])?;
-        let network =
-            Network::new(layers(), &Init::PYTORCH, config.seed, DType::F32, &Device::Cpu)?;
+        let plain = Pipeline::new(vec![Step::ResizeExact { size: side, filter }, grey, normalise])?;
+        let network = Network::new(layers, &Init::PYTORCH, config.seed, DType::F32, &Device::Cpu)?;
         let train_options = config.train_loader(dataset.train.len());
         let model = ModelInfo {
             name: "small".to_owned(),

@@ -28,7 +28,7 @@ fn every_op_is_right_in_every_form() {
         own.map(|check| check["form"].as_str().unwrap_or_default()).collect::<Vec<_>>()
     };
     for op in ["conv2d", "max_pool2d", "batch_norm2d", "batch_norm2d_eval", "linear", "dropout"] {
-        assert_eq!(forms_of(op), ["definition", "kernel", "portable"], "{op}");
+        assert_eq!(forms_of(op), ["definition", "kernel", "portable", "portable bf16"], "{op}");
     }
     assert_eq!(forms_of("network"), ["kernel"]);
     for check in checks {

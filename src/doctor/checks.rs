@@ -14,6 +14,8 @@ use crate::rng::Rng;
 
 /// The largest `|found - wanted| / |wanted|`, over a whole tensor, that f32 may have.
 const BOUND: f64 = 1e-4;
+/// The same of bf16, where one rounding is up to 2e-3.
+const HALF_BOUND: f64 = 1e-2;
 /// The same of a whole network's loss and gradients.
 const NETWORK_BOUND: f64 = 5e-3;
 
@@ -22,7 +24,7 @@ const NETWORK_BOUND: f64 = 5e-3;
 pub struct Check {
     /// The op, or `network` for a whole one.
     pub op: &'static str,
-    /// `definition`, `kernel` or `portable`.
+    /// `definition`, `kernel` or `portable`; `portable bf16` where tensors are of that type.
     pub form: &'static str,
     /// As `--device` takes it.
     pub device: String,
@@ -165,13 +167,16 @@ fn entropy(form: Form, t: &[Tensor]) -> Result<Tensor> {
 pub(super) fn run(name: &str, device: &Device, say: &mut dyn FnMut(&str)) -> Vec<Check> {
     let mut names: Vec<_> = CASES.iter().map(|case| case.op).collect();
     names.dedup();
+    let half = (Form::Portable, "portable bf16", DType::BF16, HALF_BOUND);
+    let half = Some(half).filter(|_| has_bf16(device));
     let mut checks = Vec::new();
     for op in names {
-        for &form in forms(op, device) {
-            say(&format!("{op} as {} on {name}", word(form)));
+        let whole = forms(op, device).iter().map(|&form| (form, word(form), DType::F32, BOUND));
+        for (form, word, dtype, bound) in whole.chain(half) {
+            say(&format!("{op} as {word} on {name}"));
             let cases: Vec<_> = CASES.iter().filter(|case| case.op == op).collect();
-            checks.push(check(op, word(form), name, cases.len(), BOUND, || {
-                let mut errors = cases.iter().map(|case| errors(case, form, device));
+            checks.push(check(op, word, name, cases.len(), bound, || {
+                let mut errors = cases.iter().map(|case| errors(case, form, dtype, device));
                 errors.try_fold((0.0, 0.0), |worst, next| Ok(larger(worst, next?)))
             }));
         }
@@ -182,6 +187,12 @@ pub(super) fn run(name: &str, device: &Device, say: &mut dyn FnMut(&str)) -> Vec
     let form = if kernels && !asked { Form::Kernel } else { Form::Portable };
     checks.push(check("network", word(form), name, 1, NETWORK_BOUND, || network(device)));
     checks
+}
+
+/// Whether a device computes in bf16 at all: NVIDIA's do from compute capability 8.0 on.
+fn has_bf16(device: &Device) -> bool {
+    let one = Tensor::ones(1, DType::BF16, device);
+    one.and_then(|one| (&one + &one)?.to_device(&Device::Cpu)).is_ok()
 }
 
 fn word(form: Form) -> &'static str {
@@ -228,13 +239,13 @@ fn check(
     Check { op, form, device: device.to_owned(), shapes, outcome, seconds }
 }
 
-/// Errors of outputs and of gradients.
-fn errors(case: &Case, form: Form, device: &Device) -> Result<(f64, f64)> {
+/// Errors of outputs and of gradients, on inputs that `dtype` holds exactly.
+fn errors(case: &Case, form: Form, dtype: DType, device: &Device) -> Result<(f64, f64)> {
     let mut rng = Rng::stream(1, case.op, &[case.shapes[0].len() as u64]);
-    let inputs = case.shapes.iter().map(|shape| random(&mut rng, shape));
+    let inputs = case.shapes.iter().map(|shape| Ok(random(&mut rng, shape)?.to_dtype(dtype)?));
     let inputs = inputs.collect::<Result<Vec<_>>>()?;
     let (wanted, wanted_grads) = values(case, Form::Definition, &inputs, DType::F64, &Device::Cpu)?;
-    let (found, found_grads) = values(case, form, &inputs, DType::F32, device)?;
+    let (found, found_grads) = values(case, form, &inputs, dtype, device)?;
     let of_grads =
         found_grads.iter().zip(&wanted_grads).map(|(found, wanted)| error(found, wanted));
     let backward = of_grads.fold(0.0, |worst, next| larger((worst, 0.0), (next, 0.0)).0);
@@ -335,7 +346,7 @@ mod tests {
                 _ => Ok(t[0].clone()), // no ReLU at all
             },
         };
-        let (forward, backward) = errors(&wrong, Form::Kernel, &Device::Cpu).unwrap();
+        let (forward, backward) = errors(&wrong, Form::Kernel, DType::F32, &Device::Cpu).unwrap();
         assert!(forward > 0.1 && backward > 0.1, "{forward} {backward}");
     }
 }

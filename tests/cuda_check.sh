@@ -3,8 +3,8 @@
 #
 # 1. With a C++ compiler and NVRTC: the kernels compiled as the program does it.
 # 2. With nvcc: the kernels compiled to machine code, warnings as errors.
-# 3. `cargo check --features cuda`; without nvcc by a stand-in that compiles none of candle's own
-#    kernels, which checks the types of ours all the same.
+# 3. `cargo check` with the features cuda and cudnn; without nvcc by a stand-in that compiles none of
+#    candle's own kernels, which checks the types of ours all the same.
 #
 # The toolkit is looked for in CUDA_HOME, then beside nvcc on PATH; NVRTC in CONVZOO_NVRTC (a file),
 # then in the toolkit. Architectures that a toolkit no longer knows are named and left out.
@@ -55,7 +55,9 @@ fi
 
 export CARGO_TARGET_DIR=target/cuda CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80}
 if [ -n "$nvcc" ]; then
-    PATH="$CUDA_HOME/bin:$PATH" CUDA_HOME="$CUDA_HOME" cargo check --features cuda
+    for features in cuda cudnn; do
+        PATH="$CUDA_HOME/bin:$PATH" CUDA_HOME="$CUDA_HOME" cargo check --features $features
+    done
 else
     echo "types alone: nvcc stands in as a script that compiles nothing"
     mkdir -p "$scratch/toolkit/bin" "$scratch/toolkit/include"
@@ -64,6 +66,8 @@ else
     # At one place, so that cargo does not build it all anew each time.
     rm -rf target/cuda-stand-in && mkdir -p target && cp -rp "$scratch/toolkit" target/cuda-stand-in
     stand_in=$PWD/target/cuda-stand-in
-    CUDA_HOME=$stand_in NVCC=$stand_in/bin/nvcc PATH="$stand_in/bin:$PATH" \
-        cargo check --features cuda
+    for features in cuda cudnn; do
+        CUDA_HOME=$stand_in NVCC=$stand_in/bin/nvcc PATH="$stand_in/bin:$PATH" \
+            cargo check --features $features
+    done
 fi

@@ -331,12 +331,23 @@ fn sizes_beyond_32_bits_are_refused() {
     assert!(conv2d::cuda::forward(&emulator, DType::F32, (&shape, 1), &x, &w, None).is_err());
 }
 
-/// A GPU waits for nothing: by their text, neither its ops nor the walk through the layers bring
-/// values back to the CPU.
+/// A GPU waits for nothing: by their text, neither its ops, nor the walk through the layers, nor the
+/// optimisers bring values back to the CPU. When the loop does is tested beside it.
 #[test]
 fn nothing_is_read_back_within_a_pass() {
     let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = vec![package.join("src/nn/forward.rs"), package.join("src/ops/cuda/gpu.rs")];
+    let mut files = Vec::from(
+        [
+            "nn/forward.rs",
+            "nn/precision.rs",
+            "ops/cuda/gpu.rs",
+            "ops/half.rs",
+            "ops/conv2d/gather.rs",
+            "train/optim/device.rs",
+        ]
+        .map(|file| package.join("src").join(file)),
+    );
+    assert!(files.iter().all(|file| file.is_file()), "{files:?}");
     for entry in std::fs::read_dir(package.join("src/ops")).unwrap() {
         let of_gpus = ["cuda.rs", "gpu.rs", "portable.rs"];
         files.extend(of_gpus.map(|name| entry.as_ref().unwrap().path().join(name)));

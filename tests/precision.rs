@@ -88,8 +88,7 @@ fn unit(dtype: DType) -> f64 {
     if dtype == DType::BF16 { 2f64.powi(-9) } else { 2f64.powi(-12) }
 }
 
-/// Outputs are rounded once or twice. Gradients that several windows share are added up in half
-/// precision, which rounds a few times more.
+/// Outputs are rounded once or twice, and gradients not much more often.
 #[test]
 fn ops_are_within_some_roundings_of_their_definition() -> Result<()> {
     for dtype in [DType::BF16, DType::F16] {
@@ -119,7 +118,7 @@ fn ops_are_within_some_roundings_of_their_definition() -> Result<()> {
             let errors: Vec<f64> = of_grads.collect();
             println!("{name:<20} {dtype:?}: {error:.2}, gradients {errors:.2?} roundings");
             assert!(error < 1.5, "{name} {dtype:?}: {error} roundings");
-            assert!(errors.iter().all(|error| *error < 3.0), "{name} {dtype:?}: {errors:?}");
+            assert!(errors.iter().all(|error| *error < 2.0), "{name} {dtype:?}: {errors:?}");
             assert!(grads.iter().zip(&inputs).all(|(grad, x)| grad.dtype() == x.dtype()), "{name}");
         }
     }
@@ -182,12 +181,12 @@ fn losses(layers: &Layer, side: usize, config: &TrainConfig) -> Result<Losses> {
 fn half_precision_learns_as_f32_does() -> Result<()> {
     let base = TrainConfig { epochs: 5, batch_size: 8, seed: 43, ..Default::default() };
     let residual = TrainConfig { lr: 0.02, ..base.clone() };
-    let sigmoid = TrainConfig { lr: 3e-3, optimizer: Rule::ADAM, epochs: 8, ..base };
+    let sigmoid = TrainConfig { lr: 3e-3, optimizer: Rule::ADAM, ..base };
     let relu = TrainConfig { epochs: 4, ..residual.clone() };
     for (name, layers, side, config, share) in [
         ("residual", residual_net(), 12, residual, 0.5),
         ("lenet5-relu", lenet("lenet5-relu")?, 28, relu, 0.8),
-        ("lenet5", lenet("lenet5")?, 28, sigmoid, 0.95), // sigmoids begin slowly
+        ("lenet5", lenet("lenet5")?, 28, sigmoid, 0.98), // sigmoids begin slowly
     ] {
         let whole = losses(&layers, side, &config)?;
         for precision in [Precision::Bf16, Precision::F16] {

@@ -6,6 +6,7 @@
 mod channels_last;
 pub mod cuda;
 pub mod definition;
+mod gather;
 pub mod kernel;
 mod pointwise;
 mod portable;

@@ -1,10 +1,11 @@
 //! Convolution out of candle tensor operations: gather the windows, one batched product.
 //!
-//! Every operation here has a gradient in candle that is right, so there is no backward to write.
+//! The gradients are candle's, but for that of the windows: see [`gather`](super::gather).
 
 use candle_core::{Result, Tensor};
 
 use super::Conv2dShape;
+use super::gather::gather;
 use crate::ops::{Im2col, half};
 
 pub(super) fn conv2d(
@@ -18,8 +19,8 @@ pub(super) fn conv2d(
     let [batch, out, oh, ow] = shape.output();
     // [N, C, PH·PW] -> [N, C, K·P] -> [N, G, C/G·K, P]
     let (padded, (_, padded_width)) = pad(x, window)?;
-    let taps = Tensor::new(taps(window, padded_width), x.device())?;
-    let col = padded.index_select(&taps, 2)?.reshape((batch, groups, rows, cols))?;
+    let col = gather(&padded, taps(window, padded_width))?;
+    let col = col.reshape((batch, groups, rows, cols))?;
     // (O/G, C/G·K) · (C/G·K, P)
     let weight = weight.reshape((1, groups, shape.group_out, rows))?;
     let weight = half::spread(&weight, (batch, groups, shape.group_out, rows))?.contiguous()?;

@@ -8,7 +8,8 @@ use crate::nn::Precision;
 /// `torch.amp.GradScaler` does: it begins at 65536, is halved by a step whose gradients are not finite,
 /// which is left out, and doubled after 2000 others. Gradients are divided by it before they are used.
 ///
-/// Unlike there, it does not fall below 1: gradients that are not finite then are no matter of scale.
+/// Unlike there, it does not fall below 1: gradients that are not finite then are no matter of scale. And
+/// where several batches make a step, each is looked at, counted and left out by itself.
 /// bf16 has the range of f32 and needs none.
 ///
 /// ```

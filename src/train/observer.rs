@@ -47,7 +47,7 @@ pub struct BatchDone {
 pub trait Observer {
     /// Before the first step.
     fn started(&mut self, _start: &Started<'_>) {}
-    /// After every training step.
+    /// For every training step, in their order: after it on a CPU, for up to 50 together on a GPU.
     fn batch_done(&mut self, _batch: &BatchDone) {}
     /// In an evaluation, after every batch, with how many there are.
     fn evaluated(&mut self, _done: usize, _batches: usize) {}

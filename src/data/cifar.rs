@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::hub::{self, Rows};
-use super::picture::Picture;
-use super::source::Source;
+use super::in_memory::InMemory;
 use crate::error::{Error, Result};
 
 /// The classes, by label.
@@ -27,43 +26,6 @@ const PLANE: usize = SIDE * SIDE;
 /// What is needed, in either of two forms.
 pub(crate) const FILES: &str = "data_batch_1.bin to data_batch_5.bin and test_batch.bin, or train-*.parquet and test-*.parquet";
 
-/// One part of CIFAR-10, in memory.
-pub struct TinyPhotographs {
-    part: &'static str,
-    /// Red, green and blue of a pixel side by side, picture after picture.
-    pixels: Vec<u8>,
-    labels: Vec<u8>,
-}
-
-impl Source for TinyPhotographs {
-    fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    fn label(&self, index: usize) -> u32 {
-        u32::from(self.labels[index])
-    }
-
-    fn name(&self, index: usize) -> String {
-        format!("{}/{index}", self.part)
-    }
-
-    fn picture(&self, index: usize) -> Result<Picture> {
-        Picture::new(SIDE, SIDE, 3, self.samples(index).to_vec())
-    }
-
-    fn stamp(&self, index: usize) -> u64 {
-        let mix = |hash, eight: &[u8; 8]| crate::rng::splitmix64(hash ^ u64::from_le_bytes(*eight));
-        self.samples(index).as_chunks::<8>().0.iter().fold(0, mix)
-    }
-}
-
-impl TinyPhotographs {
-    fn samples(&self, index: usize) -> &[u8] {
-        &self.pixels[index * 3 * PLANE..][..3 * PLANE]
-    }
-}
-
 /// The folder, `dir` or one that is usual within it, that has training pictures.
 pub(crate) fn folder_of(dir: &Path) -> Option<PathBuf> {
     let usual = ["", "cifar-10", "cifar10", "cifar-10-batches-bin", "plain_text"];
@@ -78,7 +40,7 @@ pub(crate) fn folder_of(dir: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// A file is missing, cannot be read, is cut off, or has a label above 9 or a picture of another size.
-pub(crate) fn read(dir: &Path) -> Result<(TinyPhotographs, TinyPhotographs)> {
+pub(crate) fn read(dir: &Path) -> Result<(InMemory, InMemory)> {
     let batches = files(dir, "data_batch_", ".bin")?;
     if batches.is_empty() {
         let part = |part, start| read_tables(dir, part, &files(dir, start, ".parquet")?);
@@ -103,7 +65,7 @@ fn files(dir: &Path, start: &str, end: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Records of a label byte and the planes of red, green and blue.
-fn read_batches(part: &'static str, paths: &[PathBuf]) -> Result<TinyPhotographs> {
+fn read_batches(part: &'static str, paths: &[PathBuf]) -> Result<InMemory> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for path in paths {
         let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
@@ -122,11 +84,11 @@ fn read_batches(part: &'static str, paths: &[PathBuf]) -> Result<TinyPhotographs
             pixels.extend((0..PLANE).flat_map(|at| [0, 1, 2].map(|c| planes[c * PLANE + at])));
         }
     }
-    Ok(TinyPhotographs { part, pixels, labels })
+    Ok(InMemory::new(part, (SIDE, 3), pixels, labels))
 }
 
 /// Tables with an encoded picture and a label in every row.
-fn read_tables(dir: &Path, part: &'static str, paths: &[PathBuf]) -> Result<TinyPhotographs> {
+fn read_tables(dir: &Path, part: &'static str, paths: &[PathBuf]) -> Result<InMemory> {
     let mut rows = Rows::default();
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for path in paths {
@@ -154,7 +116,7 @@ fn read_tables(dir: &Path, part: &'static str, paths: &[PathBuf]) -> Result<Tiny
     if labels.is_empty() {
         return Err(Error::file(dir, format!("has no {part} pictures; it needs {FILES}")));
     }
-    Ok(TinyPhotographs { part, pixels, labels })
+    Ok(InMemory::new(part, (SIDE, 3), pixels, labels))
 }
 
 fn label(class: i64) -> Result<u8, String> {

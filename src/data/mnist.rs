@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::picture::Picture;
-use super::source::Source;
+use super::in_memory::InMemory;
 use crate::error::{Error, Result};
 
 /// Mean of the training digits, of samples from 0 to 1.
@@ -26,43 +25,6 @@ const MOST_BYTES: u64 = 1 << 30;
 pub(crate) const FILES: &str = "train-images-idx3-ubyte, train-labels-idx1-ubyte, \
      t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each plain or as .gz";
 
-/// One part of MNIST, in memory.
-pub struct Digits {
-    part: &'static str,
-    /// One grey byte a pixel, digit after digit.
-    pixels: Vec<u8>,
-    labels: Vec<u8>,
-}
-
-impl Source for Digits {
-    fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    fn label(&self, index: usize) -> u32 {
-        u32::from(self.labels[index])
-    }
-
-    fn name(&self, index: usize) -> String {
-        format!("{}/{index}", self.part)
-    }
-
-    fn picture(&self, index: usize) -> Result<Picture> {
-        Picture::new(SIDE, SIDE, 1, self.digit(index).to_vec())
-    }
-
-    fn stamp(&self, index: usize) -> u64 {
-        let mix = |hash, eight: &[u8; 8]| crate::rng::splitmix64(hash ^ u64::from_le_bytes(*eight));
-        self.digit(index).as_chunks::<8>().0.iter().fold(0, mix)
-    }
-}
-
-impl Digits {
-    fn digit(&self, index: usize) -> &[u8] {
-        &self.pixels[index * SIDE * SIDE..][..SIDE * SIDE]
-    }
-}
-
 /// The folder, `dir` or one that is usual within it, that has MNIST's first file.
 pub(crate) fn folder_of(dir: &Path) -> Option<PathBuf> {
     let usual = ["", "mnist", "raw", "MNIST/raw"];
@@ -73,11 +35,11 @@ pub(crate) fn folder_of(dir: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// A file is missing, is no IDX file, is cut off or too long, or has a label above 9.
-pub(crate) fn read(dir: &Path) -> Result<(Digits, Digits)> {
+pub(crate) fn read(dir: &Path) -> Result<(InMemory, InMemory)> {
     Ok((read_part(dir, "train", "train")?, read_part(dir, "t10k", "test")?))
 }
 
-fn read_part(dir: &Path, file: &str, part: &'static str) -> Result<Digits> {
+fn read_part(dir: &Path, file: &str, part: &'static str) -> Result<InMemory> {
     let images = idx_file(dir, &format!("{file}-images"), 3)?;
     let (sizes, pixels) = read_idx::<3>(&images)?;
     let [count, rows, columns] = sizes;
@@ -99,7 +61,7 @@ fn read_part(dir: &Path, file: &str, part: &'static str) -> Result<Digits> {
         let label = labels[at];
         return Err(Error::file(path, format!("label {at} is {label}; digits are 0 to 9")));
     }
-    Ok(Digits { part, pixels, labels })
+    Ok(InMemory::new(part, (SIDE, 1), pixels, labels))
 }
 
 /// The file `NAME-idxN-ubyte`, or `NAME.idxN-ubyte`, or one of them with `.gz`.

@@ -10,7 +10,8 @@ use std::process::Command;
 use common::folder::{end_state, parts};
 use common::program::{Bench, FAULT, failure, succeed};
 
-const FLAGS: [&str; 6] = ["--threads", "2", "--epochs", "2", "--save-every", "0.000001"];
+const FLAGS: [&str; 8] =
+    ["--threads", "2", "--epochs", "2", "--save-every", "0.000001", "--ema", "0.9"];
 
 /// Every so many points of a run fail: all of them with `CONVZOO_ALL`.
 fn stride() -> usize {
@@ -171,6 +172,39 @@ fn a_folder_that_cannot_be_written_is_named() {
     disk.mount("remount,rw");
     let mut command = bench.train(&run, &FLAGS);
     command.args(["--epochs", "2"]);
+    succeed(command);
+}
+
+/// Without the right to write a folder; root has every right, so it becomes nobody for this.
+#[cfg(unix)]
+#[test]
+fn a_folder_without_permission_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let bench = Bench::new();
+    let allow = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
+    };
+    allow(bench.folder.path(), 0o755);
+    let run = bench.run("run");
+    succeed(bench.train(&run, &FLAGS));
+    allow(&run, 0o555);
+    let as_nobody = |run: &Path, flags: &[&str]| {
+        let mut command = bench.train(run, &FLAGS);
+        command.args(flags);
+        if fs::File::create(bench.run("run/try")).is_ok() {
+            fs::remove_file(bench.run("run/try")).expect("a file");
+            command.uid(65_534);
+        }
+        failure(command)
+    };
+    let line = as_nobody(&run, &["--epochs", "3"]);
+    assert!(line.contains("run.lock") && line.contains("Permission denied"), "{line}");
+    let line = as_nobody(&run.join("deeper"), &[]);
+    assert!(line.contains("run/deeper") && line.contains("Permission denied"), "{line}");
+    allow(&run, 0o755);
+    let mut command = bench.train(&run, &FLAGS);
+    command.args(["--epochs", "3"]);
     succeed(command);
 }
 

@@ -27,12 +27,20 @@ use convzoo::rng::Rng;
 /// Saving after every step makes saves as frequent as they can be.
 const EVERY_STEP: [&str; 2] = ["--save-every", "0.000001"];
 
-/// Kinds of runs: optimisers remember different things.
-const KINDS: [&[&str]; 3] = [
-    &["--optimizer", "sgd", "--nesterov"],
-    &["--optimizer", "adamw", "--schedule", "cosine", "--warmup", "1"],
-    &["--optimizer", "sgd", "--momentum", "0", "--label-smoothing", "0.1"],
+/// Kinds of runs: optimisers remember different things, and so do averages, schedules and generators.
+const KINDS: [&str; 5] = [
+    "--optimizer sgd --nesterov",
+    "--optimizer adamw --schedule cosine --warmup 1",
+    "--optimizer sgd --momentum 0 --label-smoothing 0.1",
+    "--optimizer adamw --ema 0.9 --accumulate 2 --clip-norm 1 --class-weights balanced \
+     --augment trivial --erase 0.5 --mixup 0.4 --cutmix 1 --schedule plateau --plateau-patience 1",
+    "--optimizer rmsprop --lr 1e-3 --ema 0.9 --augment rand --mixup 0.4 --save-dtype bf16 \
+     --schedule cosine-restarts --restart-every 1 --on-nan skip --tensorboard",
 ];
+
+fn flags(kind: usize) -> Vec<&'static str> {
+    KINDS[kind].split_whitespace().chain(EVERY_STEP).collect()
+}
 
 /// What the kills met.
 #[derive(Debug, Default)]
@@ -117,7 +125,7 @@ fn look(run: &Path, tally: &mut Tally) {
         (None, Some(true)) => tally.without_newest += 1,
         _ => tally.damaged += 1,
     }
-    for name in ["best.safetensors", "last.safetensors"] {
+    for name in ["best.safetensors", "last.safetensors", "ema.safetensors"] {
         assert_ne!(whole(name), Some(false), "{name} is damaged");
     }
 }
@@ -132,10 +140,10 @@ fn a_run_killed_at_any_moment_comes_to_the_same_bits() {
     let mut tally = Tally::default();
     let mut expected = Vec::new();
     let mut whole = Duration::ZERO;
-    for (kind, flags) in KINDS.iter().enumerate() {
+    for kind in 0..KINDS.len() {
         let run = bench.run(&format!("whole{kind}"));
         let start = Instant::now();
-        succeed(bench.train(&run, &[*flags, &["--threads", "1"], &EVERY_STEP].concat()));
+        succeed(bench.train(&run, &[&flags(kind)[..], &["--threads", "1"]].concat()));
         whole = whole.max(start.elapsed());
         expected.push(end_state(&run));
     }
@@ -145,7 +153,7 @@ fn a_run_killed_at_any_moment_comes_to_the_same_bits() {
         let run = bench.run(&format!("killed{round}"));
         round += 1;
         loop {
-            let mut command = bench.train(&run, &[KINDS[kind], &EVERY_STEP].concat());
+            let mut command = bench.train(&run, &flags(kind));
             command.args(["--threads", if rng.chance(0.5) { "1" } else { "2" }]);
             if rng.chance(0.3) {
                 match kill_in_save(command, 1 + rng.below(120)) {

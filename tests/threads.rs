@@ -1,5 +1,5 @@
 //! The same bits on 1, 2 and 4 threads, with as many loader threads: architectures, optimisers and
-//! augmentation in turn. Three configurations here; all of them with `CONVZOO_ALL=1`.
+//! augmentation in turn. Four configurations here; all of them with `CONVZOO_ALL=1`.
 
 mod common;
 
@@ -12,6 +12,7 @@ use std::process::Command;
 const CONFIGURATIONS: &[(&str, &str, &str, &[&str])] = &[
     ("resnet20", "32", "2", &["--optimizer", "sgd", "--nesterov", "--schedule", "one-cycle"]),
     ("squeezenet1_1", "64", "2", &["--optimizer", "adamw"]),
+    ("resnet20", "32", "3", EVERYTHING),
     ("googlenet", "64", "2", &["--optimizer", "sgd", "--label-smoothing", "0.1"]),
     ("lenet5", "28", "3", &["--optimizer", "sgd"]),
     ("lenet5-relu", "32", "3", &["--optimizer", "adamw"]),
@@ -35,12 +36,48 @@ const CONFIGURATIONS: &[(&str, &str, &str, &[&str])] = &[
     ("zfnet", "96", "1", &["--optimizer", "sgd", "--momentum", "0"]),
     ("inception_v3", "299", "1", &["--optimizer", "sgd"]),
     ("vgg11_bn", "32", "1", &["--optimizer", "sgd", "--momentum", "0"]),
+    ("lenet5-relu", "32", "2", &["--augment", "trivial"]),
+    ("lenet5-relu", "32", "2", &["--augment", "rand", "--optimizer", "rmsprop"]),
+    ("lenet5-relu", "32", "2", &["--augment", "none", "--optimizer", "adam"]),
+    ("resnet20", "32", "2", &["--erase", "0.9", "--mixup", "0.4"]),
+    ("resnet20", "32", "2", &["--cutmix", "1", "--ema", "0.9"]),
+    ("squeezenet1_1", "64", "2", &["--accumulate", "3", "--clip-norm", "0.5"]),
+    ("squeezenet1_1", "64", "2", &["--class-weights", "balanced", "--clip-value", "0.01"]),
+    ("googlenet", "64", "2", EVERYTHING),
+    ("alexnet-paper", "96", "1", EVERYTHING), // on candle's graph, not the engine
+];
+
+/// All of augmentation, and gradients held back.
+const EVERYTHING: &[&str] = &[
+    "--augment",
+    "trivial",
+    "--erase",
+    "0.5",
+    "--mixup",
+    "0.2",
+    "--cutmix",
+    "1",
+    "--ema",
+    "0.9",
+    "--accumulate",
+    "2",
+    "--clip-norm",
+    "1",
+    "--no-norm-decay",
+    "--schedule",
+    "plateau",
+    "--save-dtype",
+    "bf16",
+    "--optimizer",
+    "adamw",
+    "--lr",
+    "1e-3",
 ];
 
 #[test]
 fn threads_do_not_change_the_bits() {
     let bench = Bench::new();
-    let count = if std::env::var_os("CONVZOO_ALL").is_some() { CONFIGURATIONS.len() } else { 3 };
+    let count = if std::env::var_os("CONVZOO_ALL").is_some() { CONFIGURATIONS.len() } else { 4 };
     for (i, (model, side, epochs, flags)) in CONFIGURATIONS[..count].iter().enumerate() {
         let states = ["1", "2", "4"].map(|threads| {
             let run = bench.run(&format!("{i}-{threads}"));

@@ -30,14 +30,19 @@ const OWN: [&str; 14] = [
 /// One text for each file of a finished run; two runs are the same where these are.
 pub fn end_state(run: &Path) -> BTreeMap<&'static str, String> {
     let json = |name| without_times(serde_json::from_slice(&read(run, name)).expect("JSON"));
-    BTreeMap::from([
+    let averaged = run.join("ema.safetensors").exists();
+    let averaged = averaged.then(|| ("ema.safetensors", hash(&read(run, "ema.safetensors"))));
+    let mut state = BTreeMap::from([
         ("best.safetensors", hash(&read(run, "best.safetensors"))),
         ("last.safetensors", hash(&read(run, "last.safetensors"))),
         ("resume.safetensors", resume_state(&read(run, "resume.safetensors"))),
         ("metrics.csv", metrics(&String::from_utf8(read(run, "metrics.csv")).expect("UTF-8"))),
         ("summary.json", json("summary.json").to_string()),
         ("config.json", json("config.json").to_string()),
-    ])
+        ("evaluation.json", json("evaluation.json").to_string()),
+    ]);
+    state.extend(averaged);
+    state
 }
 
 /// Files that writers left behind.

@@ -126,6 +126,11 @@ impl View {
     }
 }
 
+/// Four digits behind the point; a loss that is out of hand must not fill its neighbour's column.
+fn loss(value: f64) -> String {
+    if value < 1000.0 { format!("{value:.4}") } else { format!("{value:.1e}") }
+}
+
 /// 75 as 1:15, 4000 as 1:06:40.
 fn clock(seconds: f64) -> String {
     let s = seconds.round() as u64;
@@ -135,17 +140,17 @@ fn clock(seconds: f64) -> String {
     }
 }
 
-/// The columns of the table of epochs, and their widths.
+/// The columns of the table of epochs, and their widths: with "best" behind it a line has 80 letters.
 const COLUMNS: [(&str, usize); 9] = [
-    ("epoch", 7),
-    ("rate", 9),
+    ("epoch", 5),
+    ("rate", 8),
     ("train loss", 11),
-    ("train top-1", 12),
-    ("val loss", 10),
-    ("val top-1", 10),
+    ("top-1", 7),
+    ("val loss", 9),
+    ("top-1", 7),
     ("ema top-1", 10),
     ("images/s", 9),
-    ("time", 9),
+    ("time", 8),
 ];
 
 /// The column that is there with averaged weights only.
@@ -209,15 +214,16 @@ impl Observer for View {
         if let (true, Some(top1)) = (best, row.val_top1) {
             self.best = Some((top1, row.epoch));
         }
-        let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+        let none = || "-".to_owned();
+        let share = |share: f64| format!("{share:.4}");
         let line = self.row([
             row.epoch.to_string(),
             format!("{:.2e}", row.lr),
-            format!("{:.4}", row.train_loss),
-            format!("{:.4}", row.train_top1),
-            cell(row.val_loss),
-            cell(row.val_top1),
-            cell(row.ema_val_top1),
+            loss(row.train_loss),
+            share(row.train_top1),
+            row.val_loss.map_or(none(), loss),
+            row.val_top1.map_or(none(), share),
+            row.ema_val_top1.map_or(none(), share),
             format!("{:.1}", row.images_per_s()),
             clock(row.seconds),
         ]);
@@ -233,6 +239,16 @@ impl Observer for View {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_never_touch() {
+        assert_eq!(
+            [0.61, 999.9, 118_247.7, f64::NAN].map(loss),
+            ["0.6100", "999.9000", "1.2e5", "NaN"]
+        );
+        assert_eq!(COLUMNS.iter().map(|(_, width)| width).sum::<usize>() + "  best".len(), 80);
+        assert!(COLUMNS[1..].iter().all(|(name, width)| name.len() < *width));
+    }
 
     #[test]
     fn times_are_short() {

@@ -142,7 +142,11 @@ impl fmt::Display for Schedule {
                 if *growth == 1.0 { Ok(()) } else { write!(f, ", each {growth} times as long") }
             }
             Schedule::Plateau { factor, patience, .. } => {
-                write!(f, ", times {factor} after {patience} evaluations without a lower loss")
+                let s = if *patience == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    ", times {factor} after more than {patience} evaluation{s} without a lower loss"
+                )
             }
             Schedule::Polynomial { power } => write!(f, ", power {power}"),
         }

@@ -273,7 +273,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         if let Some(patience) = self.job.config.train.patience.filter(|_| self.is_tired()) {
             let (epoch, epochs) = (self.progress.epoch, self.epochs());
             observer.message(&format!(
-                "ends after epoch {epoch} of {epochs}: {patience} evaluations without better weights"
+                "ends after epoch {epoch} of {epochs}: {patience} evaluation{} without better weights",
+                plural(patience)
             ));
         }
         let summary = Summary::new(self.job.config, &self.progress);

@@ -23,80 +23,80 @@ pub struct RunArgs {
 
     /// Pictures: cats-dogs, cats-dogs-drawn, mnist, cifar-10, or folder (any DIR/train/CLASS/*,
     /// DIR/val/CLASS/*, or DIR/CLASS/*) [default: what suits the network]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Pictures")]
     pub dataset: Option<String>,
 
     /// Where the pictures are [default: NAME in $CONVZOO_DATA or data/, then a download]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Pictures")]
     pub data_dir: Option<PathBuf>,
 
     /// Share of the training pictures to validate on, where the data set has no validation part;
     /// where it has one, that becomes the test part
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", help_heading = "Pictures")]
     pub val_split: Option<f64>,
 
     /// Fail where photographs cannot be had, instead of going on with drawn pictures
-    #[arg(long)]
+    #[arg(long, help_heading = "Pictures")]
     pub no_fallback: bool,
 
     /// What to do about a picture that cannot be read
-    #[arg(long, value_enum, default_value_t = BadFiles::Skip)]
+    #[arg(long, value_enum, default_value_t = BadFiles::Skip, help_heading = "Pictures")]
     pub on_bad: BadFiles,
 
     /// Use at most this many pictures for training, and for validation
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Pictures")]
     pub limit: Option<usize>,
 
     /// Passes over the training pictures
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Training")]
     pub epochs: Option<usize>,
 
     /// Pictures in a step
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Training")]
     pub batch_size: Option<usize>,
 
     /// Learning rate; the highest one, where a schedule changes it
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", help_heading = "Training")]
     pub lr: Option<f64>,
 
     /// How gradients change the weights
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Training")]
     pub optimizer: Option<OptimizerName>,
 
     /// Momentum of SGD
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", help_heading = "Training")]
     pub momentum: Option<f64>,
 
     /// Nesterov's momentum
-    #[arg(long)]
+    #[arg(long, help_heading = "Training")]
     pub nesterov: bool,
 
     /// Weight decay
-    #[arg(long, value_name = "W")]
+    #[arg(long, value_name = "W", help_heading = "Training")]
     pub weight_decay: Option<f64>,
 
     /// How the learning rate changes
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Training")]
     pub schedule: Option<ScheduleName>,
 
     /// Epochs in which the learning rate rises from a tenth
-    #[arg(long, value_name = "EPOCHS")]
+    #[arg(long, value_name = "EPOCHS", help_heading = "Training")]
     pub warmup: Option<f64>,
 
     /// Label smoothing, 0 to 1
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", help_heading = "Training")]
     pub label_smoothing: Option<f64>,
 
     /// Side of the pictures in pixels
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", help_heading = "Pictures")]
     pub image_size: Option<usize>,
 
     /// How a ResNet begins [default: paper, or what --weights has]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Weights and layers")]
     pub stem: Option<StemName>,
 
     /// Seed of weights, order, augmentation and dropout: same seed, same bits [default: 0]
-    #[arg(long)]
+    #[arg(long, help_heading = "Training")]
     pub seed: Option<u64>,
 
     /// The seed of splits and limits, where it is not that of the run
@@ -121,64 +121,64 @@ pub struct RunArgs {
 
     /// Start from this safetensors or PyTorch file; a last layer of another size begins anew
     /// (FILE, `pretrained`, `pretrained:TAG` or hf:ORG/REPO[/FILE])
-    #[arg(long, value_name = "WEIGHTS")]
+    #[arg(long, value_name = "WEIGHTS", help_heading = "Weights and layers")]
     pub weights: Option<String>,
 
     /// Where torchvision's published files are to be had instead [default: $CONVZOO_MIRROR]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = "Weights and layers")]
     pub mirror: Option<String>,
 
     /// Take over the tensors of --weights that fit, and leave the rest as it begins
-    #[arg(long, requires = "weights")]
+    #[arg(long, requires = "weights", help_heading = "Weights and layers")]
     pub partial: bool,
 
     /// Layers that keep their weights: backbone (all but the last), none, or names as in
     /// layer1,layer2.0
-    #[arg(long, value_delimiter = ',', value_name = "LAYERS")]
+    #[arg(long, value_delimiter = ',', value_name = "LAYERS", help_heading = "Weights and layers")]
     pub freeze: Vec<String>,
 
     /// Learning rate of the last layer
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", help_heading = "Weights and layers")]
     pub head_lr: Option<f64>,
 
     /// A layer's learning rate over that of the layer behind it
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", help_heading = "Weights and layers")]
     pub lr_decay: Option<f64>,
 
     /// Begin with the last layer alone, and thaw one more after every so many epochs
-    #[arg(long, value_name = "EPOCHS")]
+    #[arg(long, value_name = "EPOCHS", help_heading = "Weights and layers")]
     pub unfreeze_every: Option<usize>,
 
     /// With --freeze backbone: compute the backbone once for each picture, without augmentation
-    #[arg(long)]
+    #[arg(long, help_heading = "Weights and layers")]
     pub cache_features: bool,
 
     /// Save the resume state within an epoch too, when the last one is so old [default: 10]
-    #[arg(long, value_name = "MINUTES")]
+    #[arg(long, value_name = "MINUTES", help_heading = "Run")]
     pub save_every: Option<f64>,
 
     /// What to do about a step whose loss or gradients are not finite [default: stop]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Training")]
     pub on_nan: Option<OnNanName>,
 
     /// Begin although the network and its batches seem to need more memory than there is
-    #[arg(long)]
+    #[arg(long, help_heading = "Run")]
     pub ignore_memory: bool,
 
     /// Only measure: no training
-    #[arg(long)]
+    #[arg(long, help_heading = "Measuring")]
     pub eval: bool,
 
     /// The run folder [default: runs/MODEL-DATASET-TIME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
     pub out: Option<PathBuf>,
 
     /// Go on with the run in this folder, to the same bits as if it had never stopped
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub resume: Option<PathBuf>,
 
     /// With --resume: go on although the pictures have changed since the run was begun
-    #[arg(long, requires = "resume")]
+    #[arg(long, requires = "resume", help_heading = "Run")]
     pub allow_changed_data: bool,
 
     /// Print the result as JSON at the end

@@ -87,7 +87,7 @@ pub struct LearnArgs {
     pub cutmix: Option<f64>,
 
     /// Type of the numbers in the weight files [default: f32]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Run")]
     pub save_dtype: Option<SaveName>,
 
     /// Type of the activations in training; bf16 and f16 are for GPUs [default: f32]
@@ -95,15 +95,15 @@ pub struct LearnArgs {
     pub precision: Option<PrecisionName>,
 
     /// Write TensorBoard event files too, into RUN/tensorboard
-    #[arg(long)]
+    #[arg(long, help_heading = "Run")]
     pub tensorboard: bool,
 
     /// When measuring: look at each picture mirrored too
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Measuring")]
     pub tta: Option<Tta>,
 
     /// When measuring: shares of pictures whose class is among the first K
-    #[arg(long, value_delimiter = ',', value_name = "K,K")]
+    #[arg(long, value_delimiter = ',', value_name = "K,K", help_heading = "Measuring")]
     pub top_k: Vec<usize>,
 }
 

@@ -149,6 +149,8 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use clap::CommandFactory;
 
     use super::*;
@@ -192,6 +194,43 @@ mod tests {
         assert!(told("lr = 1979-05-27").contains("lr is of type datetime"));
         assert!(told("a = 1\nb =").contains("line 2"));
         assert!(told("config = \"other.toml\"").contains("no setting config"));
+    }
+
+    /// Whatever a file holds: flags that may be right, or one line of complaint. For longer, with
+    /// `CONVZOO_FUZZ_SECONDS=1200 cargo test --lib damaged_files_of_flags -- --nocapture`.
+    #[test]
+    fn damaged_files_of_flags_are_answered() {
+        const GOOD: &str = "model = \"resnet18\"\nepochs = 3\nlr = 1e-3\nnesterov = true\n\
+                            freeze = [\"layer1\"]\nclass_weights = \"1,2.5\"\ntop-k = [1, 5]\n";
+        const PIECES: &[&str] = &[
+            "\"", "=", "[", "]", "\n", "-", "1e999", "nan", "true", "\u{0}", "{", "}", "\\", ".",
+            "9",
+        ];
+        let seconds = std::env::var("CONVZOO_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+        let end = Duration::from_secs(seconds.unwrap_or(1));
+        let (start, mut rng) = (Instant::now(), crate::rng::Rng::new(1));
+        let (mut count, mut taken) = (0, 0);
+        while start.elapsed() < end {
+            let mut text = GOOD.to_owned();
+            for _ in 0..1 + rng.below(4) {
+                let [a, b] = [(); 2].map(|()| rng.below(text.len() + 1));
+                match rng.below(3) {
+                    0 => text.replace_range(a.min(b)..(a.min(b) + 6).min(a.max(b)), ""),
+                    1 => text.insert_str(a, PIECES[rng.below(PIECES.len())]),
+                    _ => text.insert_str(a, &text[a.min(b)..a.max(b)].to_owned()),
+                }
+            }
+            let mut command = crate::cli::Cli::command();
+            match expand(&text, &[]) {
+                Ok(flags) => {
+                    let args = ["convzoo", "train"].into_iter().map(str::to_owned).chain(flags);
+                    taken += usize::from(command.try_get_matches_from_mut(args).is_ok());
+                }
+                Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+            }
+            count += 1;
+        }
+        println!("flags: {count} files in {end:?}, {taken} of them taken");
     }
 
     #[test]

@@ -137,6 +137,7 @@ fn failures_are_one_line_that_helps() {
     assert!(fails(&["summary", "resnet19"]).contains("resnet18"));
     assert!(fails(&["summary", "vgg16", "--input", "3x16x16"]).contains("3x32x32"));
     assert!(fails(&["train", "resnet18", "--dataset", "mnist"]).contains("mnist"));
+    assert!(fails(&["train", "resnet81", "--no-fallback"]).contains("no model resnet81"));
     assert!(fails(&["train", "resnet18", "--no-fallback"]).contains("cats-dogs"));
     assert!(fails(&["train", "resnet18", "--data-dir", "nowhere"]).contains("nowhere"));
     assert!(fails(&["train", "resnet18", "--device", "abacus"]).contains("abacus"));

@@ -184,6 +184,7 @@ fn flags_that_make_no_sense_are_refused() {
 }
 
 #[test]
+
 fn the_precision_of_a_run_is_a_flag_a_line_and_a_setting() {
     let here = tempfile::tempdir().unwrap();
     let toml = "model = \"lenet5-relu\"\ndataset = \"cats-dogs-drawn\"\nlimit = 12\nepochs = 1\n\
@@ -202,4 +203,33 @@ fn the_precision_of_a_run_is_a_flag_a_line_and_a_setting() {
     let summary = std::fs::read_to_string(here.path().join("scaled/summary.json")).unwrap();
     assert!(json(&summary)["loss_scale"]["factor"].as_f64().unwrap() >= 1.0);
     assert!(failure("train --config run.toml --precision f8", here.path()).contains("--precision"));
+}
+
+#[test]
+fn a_resumed_run_keeps_its_settings_and_its_weights_are_measured_on_its_pictures() {
+    let here = tempfile::tempdir().unwrap();
+    let begin =
+        "train lenet5-relu --dataset cats-dogs-drawn --limit 24 --epochs 1 --seed 5 --out one";
+    succeed(begin, here.path());
+    // No flag is passed over in silence.
+    for (flags, said) in [
+        ("--lr 0.5", "train.lr was 0.05 and is now 0.5"),
+        ("--optimizer sgd", "train.optimizer was"),
+        ("--ema 0.9", "train.ema was"),
+        ("--augment trivial", "data.train_pipeline was"),
+        ("--limit 12", "12 for training and 12 for validation, before 24 and 24"),
+    ] {
+        let line = failure(&format!("train --resume one --epochs 2 {flags}"), here.path());
+        assert!(line.contains(said), "{flags}: {line}");
+    }
+    succeed("train --resume one --epochs 2 --workers 1 --limit 24 --seed 5", here.path());
+    let line = failure("train resnet18 --resume one", here.path());
+    assert!(line.contains("that is a run of lenet5-relu"), "{line}");
+
+    let summary = json(&std::fs::read_to_string(here.path().join("one/summary.json")).unwrap());
+    let found = json(&succeed("eval --weights one/best.safetensors --json", here.path()));
+    assert_eq!(found["val"]["images"], 24);
+    assert_eq!(found["val"]["top1"], summary["best_val_top1"]);
+    let others = "eval --weights one/best.safetensors --dataset cats-dogs-drawn --limit 10 --json";
+    assert_eq!(json(&succeed(others, here.path()))["val"]["images"], 10);
 }

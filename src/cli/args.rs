@@ -1,6 +1,6 @@
 //! The flags of a run, shared by every example and by `convzoo train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
@@ -184,6 +184,27 @@ pub struct RunArgs {
     /// Print the result as JSON at the end
     #[arg(long)]
     pub json: bool,
+}
+
+impl RunArgs {
+    /// To go on with the run in `folder`: only what does not make it another run.
+    pub(super) fn going_on_with(&self, folder: &Path) -> RunArgs {
+        let (save_dtype, tensorboard) = (self.learn.save_dtype, self.learn.tensorboard);
+        RunArgs {
+            resume: Some(folder.to_owned()),
+            data_dir: self.data_dir.clone(),
+            device: self.device.clone(),
+            threads: self.threads,
+            workers: self.workers,
+            save_every: self.save_every,
+            on_bad: self.on_bad,
+            on_nan: self.on_nan,
+            ignore_memory: self.ignore_memory,
+            json: self.json,
+            learn: LearnArgs { save_dtype, tensorboard, ..LearnArgs::default() },
+            ..RunArgs::parse_from(["convzoo"])
+        }
+    }
 }
 
 /// `--on-bad`

@@ -179,9 +179,7 @@ fn trained(planned: Planned, args: &CompareArgs, voice: Voice) -> anyhow::Result
     let folder = match found {
         Found::Finished(folder) => return Ok(Some(folder)),
         Found::Begun { folder, .. } => {
-            run.resume = Some(folder.clone());
-            run.epochs = None; // its own
-            run.weights = None;
+            run = run.going_on_with(&folder);
             folder
         }
         Found::Nothing => {

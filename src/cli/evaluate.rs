@@ -11,7 +11,8 @@ use crate::weights::{self, WeightSource};
 
 #[derive(Args)]
 pub struct EvalArgs {
-    /// The network [default: what the weight file says]
+    /// The network [default: what the weight file says]. Weights in a run's folder are measured on its
+    /// pictures, unless --dataset says others
     #[arg(long)]
     model: Option<String>,
     #[command(flatten)]

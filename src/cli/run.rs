@@ -1,6 +1,7 @@
 //! `convzoo train MODEL`, and every example.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +18,11 @@ use crate::train::{
     Assessment, Assessments, CachedFeatures, ClassWeights, GradientRule, Job, Outcome, RunFolder,
     RunLock, Summary, TensorBoard, TrainConfig, Trainable, Trainer, Views, assess,
 };
-use crate::weights;
+use crate::weights::{self, SaveType, WeightSource};
 
 #[derive(Args)]
 pub struct TrainArgs {
-    /// The network, as `convzoo list` names it [default: what --config says]
+    /// The network, as `convzoo list` names it [default: what --config or --resume says]
     model: Option<String>,
     /// The same; what a line `model = "NAME"` in a file of --config becomes
     #[arg(long = "model", value_name = "NAME", hide = true)]
@@ -31,11 +32,16 @@ pub struct TrainArgs {
 }
 
 pub fn train(args: TrainArgs) -> anyhow::Result<ExitCode> {
-    let of_file =
-        || Ok::<_, anyhow::Error>(config_file::repeated(&args.run)?.map(|run| run.model.name));
     let model = match args.model.or(args.named) {
         Some(model) => model,
-        None => of_file()?.context("say which network to train, as `convzoo list` names it")?,
+        None => {
+            let before = match &args.run.resume {
+                Some(run) => Some(RunFolder::open(run)?.config()?),
+                None => config_file::repeated(&args.run)?,
+            };
+            let name = before.map(|run| run.model.name);
+            name.context("say which network to train, as `convzoo list` names it")?
+        }
     };
     run(&model, args.run)
 }
@@ -49,7 +55,7 @@ pub fn stop() {
 }
 
 /// Trains, or with `--eval` only measures.
-pub fn run(model: &str, args: RunArgs) -> anyhow::Result<ExitCode> {
+pub fn run(model: &str, mut args: RunArgs) -> anyhow::Result<ExitCode> {
     let voice = Voice::new(args.json);
     if args.eval && args.weights.is_none() {
         bail!("--eval measures a weight file: say which with --weights FILE");
@@ -63,6 +69,9 @@ pub fn run(model: &str, args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.resume.is_some() && (args.out.is_some() || args.weights.is_some()) {
         bail!("--resume goes on with a run as it is; --out and --weights begin a new one");
     }
+    if args.eval && args.config.is_none() && args.dataset.is_none() {
+        args.config = config_beside(&args, model)?;
+    }
     let session = Session::new(model, &args, voice)?;
     announce(&session, args.eval, voice);
     if args.eval {
@@ -74,6 +83,19 @@ pub fn run(model: &str, args: RunArgs) -> anyhow::Result<ExitCode> {
         None => return Ok(ExitCode::from(130)), // as the shell has it for Ctrl-C
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The settings of the run whose weights are measured, where they lie in its folder: they say on which
+/// pictures, split by which seed.
+fn config_beside(args: &RunArgs, model: &str) -> crate::Result<Option<PathBuf>> {
+    let Some(WeightSource::File(path)) =
+        args.weights.as_deref().map(WeightSource::parse).transpose()?
+    else {
+        return Ok(None);
+    };
+    let folder = path.parent().map(RunFolder::open).and_then(Result::ok);
+    let same = |folder: &RunFolder| folder.config().is_ok_and(|run| run.model.name == model);
+    Ok(folder.filter(same).map(|folder| folder.file("config.json")))
 }
 
 /// What is about to be done, in a few lines.
@@ -294,6 +316,9 @@ fn assess_run(
     folder.write_evaluation(&assessments)?;
     if let Some(val) = assessments.parts.get("val") {
         voice.say(&format!("\n{}", scores::table_of(val, &assessments.classes)));
+        if session.config.train.save_type != SaveType::F32 {
+            voice.say("(with the weights as they are saved, in 16 bits; they were trained in 32)");
+        }
     }
     Ok(summary)
 }

@@ -28,6 +28,7 @@ impl Session {
     /// What `args` ask for; a run that is resumed, or repeated (`--config RUN/config.json`), brings its
     /// own settings. Only the latter may change.
     pub fn new(name: &str, args: &RunArgs, voice: Voice) -> anyhow::Result<Self> {
+        models::find(name)?; // a misspelt name must not cost a download
         let saved = args.resume.as_ref().map(|run| RunFolder::open(run)?.config()).transpose()?;
         let repeated = match saved {
             Some(_) => None,
@@ -45,28 +46,12 @@ impl Session {
             args.weights.clone().or(repeated.as_ref().and_then(|r| r.model.weights.clone()));
         let file =
             weights.map(|weights| open_weights(name, &weights, args, &device)).transpose()?;
-        let request = match &saved {
-            Some(saved) => resumed_request(name, args, saved),
-            None => request(name, args, repeated.as_ref()),
-        };
+        let before = saved.as_ref().or(repeated.as_ref());
+        let request = request(name, args, before);
         let dataset = data::open(&request)?;
         dataset.notes.iter().for_each(|note| voice.say(note));
-        let train = match &saved {
-            Some(saved) => TrainConfig {
-                epochs: args.epochs.unwrap_or(saved.train.epochs),
-                workers: args.workers.unwrap_or(saved.train.workers),
-                patience: args.learn.patience.or(saved.train.patience),
-                save_type: args.learn.save_dtype.map_or(saved.train.save_type, Into::into),
-                save_minutes: args.save_every.unwrap_or(saved.train.save_minutes),
-                on_nan: args.on_nan.map_or(saved.train.on_nan, Into::into),
-                ..saved.train.clone()
-            },
-            None => settings(name, args, &dataset, file.as_ref(), repeated.as_ref())?,
-        };
-        let stem = match &saved {
-            Some(saved) => saved.model.stem,
-            None => stem(args, file.as_ref(), repeated.as_ref()),
-        };
+        let train = settings(name, args, &dataset, file.as_ref(), before)?;
+        let stem = stem(args, file.as_ref(), before);
         let mut model = build(name, &dataset, &train, stem, &device)?;
         let mut info = ModelInfo::new(&model)?;
         if let Some(file) = &file {
@@ -84,9 +69,12 @@ impl Session {
         if device.is_cpu() && (on_ops || Engine::training(&model.network, input)?.is_none()) {
             keep_memory(); // the ops take fresh memory for every result
         }
-        let as_before = saved.as_ref().or(repeated.as_ref().filter(|_| !other_pictures(args)));
-        let pipelines = match as_before {
-            Some(saved) => (saved.data.train_pipeline.clone(), saved.data.eval_pipeline.clone()),
+        let other = match saved {
+            Some(_) => args.learn.changes_pictures(),
+            None => other_pictures(args),
+        };
+        let pipelines = match before.filter(|_| !other) {
+            Some(before) => (before.data.train_pipeline.clone(), before.data.eval_pipeline.clone()),
             None => pipelines(name, &dataset, &train, file.as_ref(), args)?,
         };
         let mut data = DataInfo::new(&dataset, pipelines.0, pipelines.1);
@@ -94,7 +82,7 @@ impl Session {
         if let Some(before) = &repeated
             && before.data.identity != data.identity
         {
-            voice.say("the pictures are not those of the run in --config: the results will differ");
+            voice.say("the pictures are not those of the run before: the results will differ");
         }
         let config = RunConfig::new(info, data, train, device_name(&device));
         let on_bad = match args.on_bad {
@@ -129,19 +117,9 @@ impl Session {
     }
 }
 
-/// The pictures of the run that is resumed; they may be somewhere else now.
-fn resumed_request(name: &str, args: &RunArgs, saved: &RunConfig) -> DataRequest {
-    match saved.data.request.clone() {
-        Some(before) => {
-            DataRequest { data_dir: args.data_dir.clone().or(before.data_dir.clone()), ..before }
-        }
-        None => request(name, args, None),
-    }
-}
-
-/// The pictures that are wanted: what flags say, or else those of the run that is repeated.
-fn request(name: &str, args: &RunArgs, repeated: Option<&RunConfig>) -> DataRequest {
-    let before = repeated.and_then(|run| run.data.request.clone());
+/// The pictures that are wanted: what flags say, or else those of the run that is resumed or repeated.
+fn request(name: &str, args: &RunArgs, run: Option<&RunConfig>) -> DataRequest {
+    let before = run.and_then(|run| run.data.request.clone());
     let same = |before: &DataRequest| args.dataset.as_ref().is_none_or(|d| *d == before.dataset);
     let mut request = before.filter(same).unwrap_or_else(|| {
         let default = || recipe::default_dataset(name).to_owned();
@@ -167,16 +145,18 @@ fn other_pictures(args: &RunArgs) -> bool {
         || args.cache_features
 }
 
-/// Settings for a new run; weights that are only measured bring their picture size along.
+/// Settings of a run; weights that are only measured bring their picture size along. Flags change
+/// those of one that was there before; one that is resumed will be refused where they would make it
+/// another.
 fn settings(
     name: &str,
     args: &RunArgs,
     dataset: &Dataset,
     file: Option<&WeightFile>,
-    repeated: Option<&RunConfig>,
+    before: Option<&RunConfig>,
 ) -> anyhow::Result<TrainConfig> {
-    if let Some(repeated) = repeated {
-        let mut config = repeated.train.clone();
+    if let Some(before) = before {
+        let mut config = before.train.clone();
         if args.dataset.is_some() {
             config.channels = dataset.channels;
         }
@@ -192,9 +172,9 @@ fn settings(
 }
 
 /// How a ResNet begins: as the flag says, or the weights.
-fn stem(args: &RunArgs, file: Option<&WeightFile>, repeated: Option<&RunConfig>) -> Stem {
+fn stem(args: &RunArgs, file: Option<&WeightFile>, run: Option<&RunConfig>) -> Stem {
     let of_file = file.and_then(|file| file.metadata.as_ref()).map(|metadata| metadata.stem);
-    let of_run = repeated.map(|run| run.model.stem);
+    let of_run = run.map(|run| run.model.stem);
     args.stem.map(Stem::from).or(of_run).or(of_file).unwrap_or_default()
 }
 

@@ -214,7 +214,7 @@ fn a_resumed_run_keeps_its_settings_and_its_weights_are_measured_on_its_pictures
     // No flag is passed over in silence.
     for (flags, said) in [
         ("--lr 0.5", "train.lr was 0.05 and is now 0.5"),
-        ("--optimizer sgd", "train.optimizer was"),
+        ("--optimizer adamw", "train.optimizer.name was"),
         ("--ema 0.9", "train.ema was"),
         ("--augment trivial", "data.train_pipeline was"),
         ("--limit 12", "12 for training and 12 for validation, before 24 and 24"),

@@ -217,7 +217,10 @@ mod tests {
                 match rng.below(3) {
                     0 => text.replace_range(a.min(b)..(a.min(b) + 6).min(a.max(b)), ""),
                     1 => text.insert_str(a, PIECES[rng.below(PIECES.len())]),
-                    _ => text.insert_str(a, &text[a.min(b)..a.max(b)].to_owned()),
+                    _ => {
+                        let piece = text[a.min(b)..a.max(b)].to_owned();
+                        text.insert_str(a, &piece);
+                    }
                 }
             }
             let mut command = crate::cli::Cli::command();

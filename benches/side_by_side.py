@@ -8,8 +8,11 @@
 For each case PyTorch and convzoo are measured in turn, `--rounds` times each, so that both see the
 machine in the same state; the best median of a side counts. PyTorch runs in every memory format (and
 with --compile under torch.compile too), with glibc's malloc told to keep memory; the best of these is
-what convzoo is compared with. convzoo runs as it comes, a process for each case. Where candle's
-built-in ops can do a convolution or pooling, they are measured too.
+what convzoo is compared with. convzoo runs as its command line does, a process for each case, and tells
+glibc's malloc the same. Where candle's built-in ops can do a convolution or pooling, they are measured
+too, once as they come, in a process that tells malloc nothing, and once where it is told to keep
+memory, as convzoo's ops are measured. Their products have AVX-512 in both, because convzoo turns it on
+in the crate `gemm` that both use.
 
 Prints a table as it goes and writes it as Markdown to --out.
 
@@ -172,10 +175,14 @@ class Convzoo:
         lines = self.call(GROUP[section], "--section", section, "--list")
         return [line.split()[1] for line in lines]
 
-    def rows(self, section, name, candle):
+    def rows(self, section, name, *more):
         args = ["--section", section, "--only", name, "--target", str(self.a.target), "--json"]
-        args += ["--candle"] if candle else []
-        return [json.loads(line) for line in self.call(GROUP[section], *args)]
+        return [json.loads(line) for line in self.call(GROUP[section], *args, *more)]
+
+    def rows_and_candle(self, section, name):
+        """The same with candle's, as it comes and told to keep memory."""
+        rows = self.rows(section, name, "--candle")
+        return rows + self.rows(section, name, "--candle-as-it-comes")
 
 
 def build():
@@ -233,7 +240,8 @@ class Table:
                 print(f"{row['name']}: {row['error']}", file=sys.stderr)
                 continue
             of_key = self.best.setdefault(key(row), {})
-            where = ("candle", "") if row.get("backend") == "candle" else (side, *by(row))
+            backend = row.get("backend", "")
+            where = (backend, "") if backend in CANDLE else (side, *by(row))
             if where not in of_key or (cost(row) or 0) < (cost(of_key[where]) or 0):
                 of_key[where] = row
 
@@ -247,14 +255,15 @@ class Table:
         side = lambda which: [row for where, row in rows.items() if where[0] == which]
         ours = min(side("convzoo"), key=cost, default=None)
         torch = min(side("torch"), key=cost, default=None)
-        candle = next(iter(side("candle")), None)
+        candle = [next(iter(side(which)), None) for which in CANDLE]
         others = [row["other_cores"] for row in (ours, torch) if row and "other_cores" in row]
         return [name, op, str(batch or ""), str(threads),
                 amount(ours) if ours else "",
                 amount(torch) if torch else "",
                 " ".join(filter(None, by(torch))) if torch else "",
                 ratio(torch, ours),
-                theirs(candle), ratio(candle, ours), f"{max(others):.1f}" if others else ""]
+                *[cell for row in candle for cell in (theirs(row), ratio(row, ours))],
+                f"{max(others):.1f}" if others else ""]
 
 
 def ratio(other, ours):
@@ -267,8 +276,9 @@ def theirs(candle):
     return f"cannot: {candle['cannot']}" if "cannot" in candle else amount(candle)
 
 
+CANDLE = ["candle as it comes", "candle"]
 HEADER = ["case", "op", "batch", "threads", "convzoo", "PyTorch", "its format", "ratio",
-          "candle", "ratio to it", "others"]
+          "candle as it comes", "ratio to it", "candle told to keep memory", "ratio to it", "others"]
 TITLES = {"machine": "The machine", "conv": "Convolution layers", "ops": "Other layers",
           "infer": "Inference", "train": "Training steps",
           "rss": "Peak memory of training steps, above that of the program at its start"}
@@ -276,7 +286,7 @@ TITLES = {"machine": "The machine", "conv": "Convolution layers", "ops": "Other 
 
 def aligned(cells):
     return "  ".join(f"{cell:<{width}}" for cell, width in
-                     zip(cells, [28, 10, 5, 7, 16, 16, 22, 5, 16, 11, 6])).rstrip()
+                     zip(cells, [28, 10, 5, 7, 16, 16, 22, 5, 18, 11, 26, 11, 6])).rstrip()
 
 
 def markdown(a, table, about):
@@ -370,7 +380,7 @@ def main():
             table.add("torch", torch.rows(section, name))
             # candle's built-ins are slow, and no yardstick that needs a second look
             candle = turn == 0 and section in ("conv", "ops")
-            table.add("convzoo", convzoo.rows(section, name, candle))
+            table.add("convzoo", (convzoo.rows_and_candle if candle else convzoo.rows)(section, name))
         for cells in table.lines((section, name)):
             print(aligned(cells), flush=True)
         write(a.out, markdown(a, table, about(a, torch)))

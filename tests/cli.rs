@@ -184,6 +184,10 @@ fn bench_lines_are_data() {
     assert!(conv.iter().all(|row| row["gflops"].is_f64()), "{conv:?}");
     // candle's gradient of max pooling is wrong.
     assert!(pool.iter().any(|row| row["op"] == "fwd+bwd" && row["cannot"].is_string()));
+    let alone: Vec<serde_json::Value> =
+        rows(&["ops", "--only", "lenet_5x5_1_6_28", "--candle-as-it-comes"]);
+    assert_eq!(alone.len(), 3);
+    assert!(alone.iter().all(|row| row["backend"] == "candle as it comes"), "{alone:?}");
 }
 
 #[test]

@@ -9,15 +9,16 @@ use crate::{Error, Result};
 /// Largest difference that is taken for rounding, relative to the largest value.
 const TOLERANCE: f32 = 1e-3;
 
-/// `row` (of `op`) for the built-in op `theirs`; it says why where that cannot do what `ours` does.
+/// `row` (of `op`) for the built-in op `theirs`, its code called `backend`; it says why where that
+/// cannot do what `ours` does.
 pub(super) fn row(
-    row: Row,
+    (row, backend): (Row, &'static str),
     op: &'static str,
     (ours, theirs): (&Pass, &Pass),
     plan: Plan,
     rate: Rate,
 ) -> Result<Row> {
-    let row = Row { backend: "candle", ..row };
+    let row = Row { backend, ..row };
     match agrees(op, ours, theirs) {
         Ok(()) => Ok(row.timed(theirs.time(op, plan)?, rate)),
         Err(error) => {

@@ -63,9 +63,12 @@ fn run(name: &'static str, settings: &Settings) -> Result<Vec<Row>> {
         let pass = layer.pass(batch)?;
         let row = Row::new("conv", name, settings.threads).on(op, batch);
         let rate = Rate::Gflop(layer.gflop(batch) * if op == BOTH { 3.0 } else { 1.0 });
-        rows.push(row.clone().timed(pass.time(op, settings.layer())?, rate));
-        if settings.candle {
+        if settings.sides.ours() {
+            rows.push(row.clone().timed(pass.time(op, settings.layer())?, rate));
+        }
+        if let Some(backend) = settings.sides.candle() {
             let theirs = pass.with(layer.builtin());
+            let row = (row, backend);
             rows.push(candle::row(row, op, (&pass, &theirs), settings.layer(), rate)?);
         }
     }

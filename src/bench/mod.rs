@@ -60,6 +60,33 @@ impl What {
     }
 }
 
+/// Whose code is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sides {
+    /// Ours alone.
+    #[default]
+    Ours,
+    /// Ours, and candle's built-in ops beside them, where there are any.
+    Both,
+    /// candle's built-in ops alone, as they come: in a process that tells the allocator nothing.
+    Candle,
+}
+
+impl Sides {
+    fn ours(self) -> bool {
+        self != Sides::Candle
+    }
+
+    /// What candle's rows are called, where there are any.
+    fn candle(self) -> Option<&'static str> {
+        match self {
+            Sides::Ours => None,
+            Sides::Both => Some("candle"),
+            Sides::Candle => Some("candle as it comes"),
+        }
+    }
+}
+
 /// How to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -67,8 +94,8 @@ pub struct Settings {
     pub threads: usize,
     /// Seconds of timed calls for a layer; networks and products get twice that.
     pub target: f64,
-    /// Whether candle's built-in ops are measured too, where there are any.
-    pub candle: bool,
+    /// Whose code is measured, where there is more than ours.
+    pub sides: Sides,
     /// The command that runs [`measure_here`] in a fresh process for a network, on so many threads,
     /// and prints what it gives as JSON. Without one, peak memory is not measured.
     pub child: Option<fn(&str, usize) -> std::io::Result<Command>>,
@@ -77,7 +104,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let threads = rayon::current_num_threads();
-        Settings { threads, target: 0.3, candle: false, child: None }
+        Settings { threads, target: 0.3, sides: Sides::Ours, child: None }
     }
 }
 

@@ -95,14 +95,17 @@ fn run(name: &'static str, settings: &Settings) -> Result<Vec<Row>> {
     let case = entry(OPS, name, |op| op.name)?;
     let (ours, plan) = (Pass::new(case.shapes, (case.ours)()?)?, settings.layer());
     let rate = Rate::Elements(case.shapes[0].iter().product());
-    let builtin = case.builtin.filter(|_| settings.candle);
-    let theirs = builtin.map(|builtin| ours.with(Box::new(move |t| Ok(builtin(&t[0])?))));
+    let builtin = settings.sides.candle().zip(case.builtin);
+    let with = |builtin: Builtin| ours.with(Box::new(move |t| Ok(builtin(&t[0])?)));
+    let theirs = builtin.map(|(backend, builtin)| (backend, with(builtin)));
     let mut rows = Vec::new();
     for op in [FORWARD, BOTH] {
         let row = Row::new("ops", name, settings.threads).on(op, case.shapes[0][0]);
-        rows.push(row.clone().timed(ours.time(op, plan)?, rate));
-        if let Some(theirs) = &theirs {
-            rows.push(candle::row(row, op, (&ours, theirs), plan, rate)?);
+        if settings.sides.ours() {
+            rows.push(row.clone().timed(ours.time(op, plan)?, rate));
+        }
+        if let Some((backend, theirs)) = &theirs {
+            rows.push(candle::row((row, backend), op, (&ours, theirs), plan, rate)?);
         }
     }
     Ok(rows)

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::session::use_threads;
 use super::{print_line, table};
-use crate::bench::{self, Case, Row, Settings};
+use crate::bench::{self, Case, Row, Settings, Sides};
 
 #[derive(Args)]
 pub struct BenchArgs {
@@ -35,12 +35,26 @@ pub struct BenchArgs {
     /// Measure candle's built-in convolution and pooling too, where they can do the case
     #[arg(long)]
     candle: bool,
+    /// Measure candle's built-in ops alone, and as they come: the C library is not told to keep freed
+    /// memory, as it is for all other measurements of layers
+    #[arg(long, conflicts_with = "candle")]
+    candle_as_it_comes: bool,
     /// List the cases, section and name, instead of measuring them
     #[arg(long)]
     list: bool,
     /// Train this network in this process and print its memory
     #[arg(long, value_name = "NAME", hide = true)]
     rss_child: Option<String>,
+}
+
+impl BenchArgs {
+    fn sides(&self) -> Sides {
+        match (self.candle, self.candle_as_it_comes) {
+            (_, true) => Sides::Candle,
+            (true, false) => Sides::Both,
+            (false, false) => Sides::Ours,
+        }
+    }
 }
 
 /// What to measure.
@@ -73,9 +87,10 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<()> {
             .iter()
             .try_for_each(|case| print_line(&format!("{} {}", case.section, case.name)));
     }
-    let (target, candle) = (args.target, args.candle);
-    let settings = Settings { target, candle, child: Some(child), ..Settings::default() };
-    if matches!(args.what, What::Ops) {
+    let sides = args.sides();
+    let settings =
+        Settings { target: args.target, sides, child: Some(child), ..Settings::default() };
+    if matches!(args.what, What::Ops) && sides != Sides::Candle {
         crate::ops::keep_memory(); // the other side of a comparison is told the same
     }
     let mut rows = Vec::new();

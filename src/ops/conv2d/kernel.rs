@@ -31,8 +31,16 @@ pub(super) const WEIGHT_PARTS: usize = 8;
 /// # Panics
 /// If a slice is shorter than `shape` says.
 pub fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], b: Option<&[T]>) -> Vec<T> {
-    let mut y = vec![T::zero(); shape.output().iter().product()];
-    if y.is_empty() {
+    let len = shape.output().iter().product();
+    if pointwise::suits(shape) && len > 0 {
+        let mut y = pointwise::forward(shape, x, w);
+        if let Some(b) = b {
+            add_bias(&mut y, b, shape.window.cols());
+        }
+        return y;
+    }
+    let mut y = vec![T::zero(); len];
+    if len == 0 {
         return y;
     }
     if in_vectors(shape)
@@ -40,11 +48,6 @@ pub fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], b: Option<&[T]>) 
         && let Some(y) = T::as_f32_mut(&mut y)
     {
         channels_last::forward(shape, x, w, b.and_then(T::as_f32), y);
-    } else if pointwise::suits(shape) {
-        pointwise::forward(shape, x, w, &mut y);
-        if let Some(b) = b {
-            add_bias(&mut y, b, shape.window.cols());
-        }
     } else {
         forward_by_columns(shape, x, w, b, &mut y);
     }
@@ -152,13 +155,8 @@ fn backward_pointwise<T: Real>(
     dy: &[T],
     wants: Wants,
 ) -> Grads<T> {
-    let input = || {
-        let mut dx = vec![T::zero(); x.len()];
-        pointwise::input_gradient(shape, w, dy, &mut dx);
-        dx
-    };
     Grads {
-        input: wants.input.then(input),
+        input: wants.input.then(|| pointwise::input_gradient(shape, w, dy)),
         weight: wants.weight.then(|| pointwise::weight_gradient(shape, x, dy)),
         bias: wants.bias.then(|| bias_gradient(shape, dy)),
     }

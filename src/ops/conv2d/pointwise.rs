@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::Conv2dShape;
 use super::kernel::{WEIGHT_PARTS, sum_in_order};
+use crate::ops::fresh::Fresh;
 use crate::ops::gemm::gemm_on_threads;
 use crate::ops::{Mat, MatMut, Real, gemm};
 
@@ -29,31 +30,35 @@ fn sizes(shape: &Conv2dShape) -> (usize, usize, usize) {
 }
 
 /// y without bias, [N, O, P].
-pub(super) fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], y: &mut [T]) {
+pub(super) fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T]) -> Vec<T> {
     let (o, c, _) = sizes(shape);
-    each_picture(shape, Mat::new(w, o, c), x, y);
+    each_picture(shape, Mat::new(w, o, c), x)
 }
 
 /// dx, [N, C, P].
-pub(super) fn input_gradient<T: Real>(shape: &Conv2dShape, w: &[T], dy: &[T], dx: &mut [T]) {
+pub(super) fn input_gradient<T: Real>(shape: &Conv2dShape, w: &[T], dy: &[T]) -> Vec<T> {
     let (o, c, _) = sizes(shape);
-    each_picture(shape, Mat::new(w, o, c).t(), dy, dx);
+    each_picture(shape, Mat::new(w, o, c).t(), dy)
 }
 
-/// `to[n] = matrix · from[n]`.
-fn each_picture<T: Real>(shape: &Conv2dShape, matrix: Mat<'_, T>, from: &[T], to: &mut [T]) {
+/// `to[n] = matrix · from[n]`, for each picture n.
+fn each_picture<T: Real>(shape: &Conv2dShape, matrix: Mat<'_, T>, from: &[T]) -> Vec<T> {
     let ((rows, cols), (_, _, pixels)) = (matrix.shape(), sizes(shape));
     if shape.batch < LEAST_PICTURES {
+        let mut to = vec![T::zero(); shape.batch * rows * pixels];
         for (to, from) in to.chunks_mut(rows * pixels).zip(from.chunks(cols * pixels)) {
             let to = MatMut::new(to, rows, pixels);
             gemm_on_threads(matrix, Mat::new(from, cols, pixels), to, false);
         }
-        return;
+        return to;
     }
-    let pictures = to.par_chunks_mut(rows * pixels).zip(from.par_chunks(cols * pixels));
+    let mut to = Fresh::new(shape.batch * rows * pixels);
+    let pictures = to.par_parts(rows * pixels).zip(from.par_chunks(cols * pixels));
     pictures.for_each(|(to, from)| {
-        gemm(matrix, Mat::new(from, cols, pixels), MatMut::new(to, rows, pixels), false);
+        let to = MatMut::new(to.zeros(), rows, pixels);
+        gemm(matrix, Mat::new(from, cols, pixels), to, false);
     });
+    to.whole()
 }
 
 /// dW, [O, C]: the pictures in a few parts, whose sums are added in order.

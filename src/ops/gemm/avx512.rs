@@ -23,8 +23,8 @@ const NR: usize = 48;
 const KC: usize = 256;
 /// Rows of A packed at once.
 const MC: usize = 32 * MR;
-/// Columns of B packed at once.
-const NC: usize = 24 * NR;
+/// Columns of B packed at once: with the block of A they fit the second-level cache.
+const NC: usize = 12 * NR;
 /// Lanes of a register.
 const LANES: usize = 16;
 
@@ -150,12 +150,13 @@ pub(in crate::ops) fn lanes(count: usize) -> __mmask16 {
 #[target_feature(enable = "avx512f")]
 fn pack<const WIDTH: usize>(mat: Mat<'_, f32>, packed: &mut [f32]) {
     let depth = mat.cols;
+    if mat.row_stride == 1 {
+        return pack_columns::<WIDTH>(mat, packed);
+    }
     for (panel, rows) in blocks(mat.rows, WIDTH).enumerate() {
         let packed = &mut packed[panel * WIDTH * depth..];
         let mat = mat.block(rows, 0..depth);
-        if mat.row_stride == 1 {
-            pack_rows::<WIDTH>(mat, &mut packed[..WIDTH * depth]);
-        } else if mat.col_stride == 1 {
+        if mat.col_stride == 1 {
             pack_transposed::<WIDTH>(mat, packed);
         } else {
             for (k, to) in packed.chunks_exact_mut(WIDTH).take(depth).enumerate() {
@@ -167,7 +168,19 @@ fn pack<const WIDTH: usize>(mat: Mat<'_, f32>, packed: &mut [f32]) {
     }
 }
 
-/// A panel whose columns lie together in memory: copies.
+/// All panels of a matrix whose columns lie together in memory: some columns at a time, so many as the
+/// CPU fetches ahead of need.
+fn pack_columns<const WIDTH: usize>(mat: Mat<'_, f32>, packed: &mut [f32]) {
+    const AHEAD: usize = 8;
+    for ks in blocks(mat.cols, AHEAD) {
+        for (panel, rows) in blocks(mat.rows, WIDTH).enumerate() {
+            let packed = &mut packed[(panel * mat.cols + ks.start) * WIDTH..];
+            pack_rows::<WIDTH>(mat.block(rows, ks.clone()), &mut packed[..WIDTH * ks.len()]);
+        }
+    }
+}
+
+/// Part of a panel whose columns lie together in memory: copies.
 fn pack_rows<const WIDTH: usize>(mat: Mat<'_, f32>, packed: &mut [f32]) {
     for (k, to) in packed.chunks_exact_mut(WIDTH).enumerate() {
         let from = &mat.data[k * mat.col_stride..][..mat.rows];
@@ -207,6 +220,7 @@ fn pack_transposed<const WIDTH: usize>(mat: Mat<'_, f32>, packed: &mut [f32]) {
 }
 
 /// Transposes 16 rows of 16 values, in four rounds that swap ever larger parts.
+#[inline] // or its sixteen registers go through memory
 #[target_feature(enable = "avx512f")]
 pub(in crate::ops) fn transpose(r: [__m512; LANES]) -> [__m512; LANES] {
     let pd = |x| _mm512_castps_pd(x);

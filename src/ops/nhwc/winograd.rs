@@ -32,6 +32,9 @@ const SIDE: usize = 4;
 const SEEN: usize = 6;
 /// Tiles that a thread takes through the forward pass at a time: three register tiles of rows.
 const BLOCK: usize = 42;
+/// Rows of filters that are transformed together: in memory they stand next to each other, and would be
+/// fetched again for each.
+const ROWS: usize = 8;
 /// Values of V and dM that the backward pass holds at a time.
 const HELD: usize = 6 << 20;
 
@@ -487,20 +490,21 @@ impl Filters {
         (self.depth, self.wide) = (depth, wide);
         self.data.resize(POINTS * depth * wide, 0.0);
         let data = Shared::new(&mut self.data);
-        (0..depth).into_par_iter().with_min_len(8).for_each(|d| {
+        (0..depth.div_ceil(ROWS)).into_par_iter().for_each(|block| {
             for first in (0..wide).step_by(LANES) {
                 let panel = first / width * width;
                 let width = width.min(wide - panel);
-                let mut lanes = [0.0; 9 * LANES];
-                for j in 0..LANES {
-                    if let Some(taps) = taps(d, first + j) {
+                for d in block * ROWS..((block + 1) * ROWS).min(depth) {
+                    let mut lanes = [0.0; 9 * LANES];
+                    for j in 0..LANES {
+                        let taps = taps(d, first + j).unwrap_or_default();
                         taps.iter().enumerate().for_each(|(tap, &w)| lanes[tap * LANES + j] = w);
                     }
+                    let to = data.at(panel * depth + d * width + first - panel);
+                    // SAFETY: the 36 matrices lie `depth · wide` apart, and no other thread writes
+                    // the rows d of their panels.
+                    unsafe { transform_weight(isa, &lanes, to, depth * wide) };
                 }
-                let to = data.at(panel * depth + d * width + first - panel);
-                // SAFETY: the 36 matrices lie `depth · wide` apart, and no other thread writes the
-                // rows d of their panels.
-                unsafe { transform_weight(isa, &lanes, to, depth * wide) };
             }
         });
     }

@@ -35,6 +35,7 @@ pub mod conv2d;
 mod cross_entropy;
 pub mod cuda;
 pub mod dropout;
+mod fresh;
 mod gemm;
 pub(crate) mod half;
 mod im2col;
@@ -49,6 +50,7 @@ pub mod relu;
 mod size;
 mod unary;
 mod weighted;
+mod widest;
 
 pub use adaptive_avg_pool2d::{adaptive_avg_pool2d, adaptive_avg_pool2d_as};
 pub use avg_pool2d::{AvgPool2dParams, AvgPool2dShape, avg_pool2d, avg_pool2d_as};

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Im2col, Pair, pool_output_size};
+use super::fresh::Fresh;
+use super::widest::widest;
+use super::{Im2col, Pair, Real, pool_output_size};
 use crate::{Error, Result};
 
 /// Settings of windows that slide over planes.
@@ -155,15 +157,23 @@ pub(super) fn planes_per_task(size: usize) -> usize {
     (16 * 1024 / size.max(1)).max(1)
 }
 
-/// Calls `work(scratch, to, from)` for every plane of `to_size` and `from_size` values, in parallel.
-pub(super) fn for_each_plane<T: Send + Sync, S>(
-    (to, to_size): (&mut [T], usize),
+/// Planes of `to_size` values made of those of `from_size` values by `work(scratch, to, from)`, in
+/// parallel; `to` is all 0 at first, and [`widest`] calls `work`.
+pub(super) fn each_plane<T: Real, S>(
+    to_size: usize,
     (from, from_size): (&[T], usize),
     scratch: impl Fn() -> S + Send + Sync,
     work: impl Fn(&mut S, &mut [T], &[T]) + Send + Sync,
-) {
-    to.par_chunks_exact_mut(to_size)
-        .zip(from.par_chunks_exact(from_size))
-        .with_min_len(planes_per_task(to_size.max(from_size)))
-        .for_each_init(scratch, |scratch, (to, from)| work(scratch, to, from));
+) -> Vec<T> {
+    let mut to = Fresh::new(from.len() / from_size * to_size);
+    let some = planes_per_task(to_size.max(from_size));
+    let tasks = to.par_parts(some * to_size).zip(from.par_chunks(some * from_size));
+    tasks.for_each_init(scratch, |scratch, (to, from)| {
+        let planes = to.zeros().chunks_exact_mut(to_size).zip(from.chunks_exact(from_size));
+        widest(
+            #[inline(always)]
+            || planes.for_each(|(to, from)| work(scratch, to, from)),
+        );
+    });
+    to.whole()
 }

@@ -1,9 +1,11 @@
 //! Pooling by means as the CPU runs it: planes spread over threads; in a plane, first the sums of a
 //! span of rows, column by column, then sums over spans of those.
 
-use super::Means;
+use std::ops::Range;
+
+use super::{Means, Span};
 use crate::ops::Real;
-use crate::ops::pooling::for_each_plane;
+use crate::ops::pooling::each_plane;
 
 /// The means of each plane of `x`, [.., OH, OW].
 ///
@@ -11,18 +13,17 @@ use crate::ops::pooling::for_each_plane;
 /// If `x` is not whole planes, or a span does not lie in its plane.
 pub fn forward<T: Real>(means: &Means, x: &[T]) -> Vec<T> {
     let (pixels, places) = (means.pixels(), means.places());
-    let mut y = vec![T::zero(); x.len() / pixels * places];
-    let (width, divisors) = (means.input.1, divisors(means));
-    for_each_plane(
-        (&mut y, places),
+    let (width, divisors, beside) = (means.input.1, divisors(means), Beside::of(&means.cols));
+    each_plane(
+        places,
         (x, pixels),
         || vec![T::zero(); width],
+        #[inline(always)]
         |columns, y, x| match is_whole(means) {
             true => y[0] = sum(x) / divisors[0],
-            false => plane(means, &divisors, columns, x, y),
+            false => plane(means, &beside, &divisors, columns, x, y),
         },
-    );
-    y
+    )
 }
 
 /// The gradient of x from `dy` [.., OH, OW].
@@ -31,18 +32,17 @@ pub fn forward<T: Real>(means: &Means, x: &[T]) -> Vec<T> {
 /// If `dy` is not whole planes, or a span does not lie in its plane.
 pub fn backward<T: Real>(means: &Means, dy: &[T]) -> Vec<T> {
     let (pixels, places) = (means.pixels(), means.places());
-    let mut dx = vec![T::zero(); dy.len() / places * pixels];
-    let (width, divisors) = (means.input.1, divisors(means));
-    for_each_plane(
-        (&mut dx, pixels),
+    let (width, divisors, beside) = (means.input.1, divisors(means), Beside::of(&means.cols));
+    each_plane(
+        pixels,
         (dy, places),
-        || vec![T::zero(); width],
-        |columns, dx, dy| match is_whole(means) {
+        || (vec![T::zero(); width], vec![T::zero(); means.cols.len()]),
+        #[inline(always)]
+        |scratch, dx, dy| match is_whole(means) {
             true => dx.fill(dy[0] / divisors[0]),
-            false => plane_gradient(means, &divisors, columns, dy, dx),
+            false => plane_gradient(means, &beside, &divisors, scratch, dy, dx),
         },
-    );
-    dx
+    )
 }
 
 /// Whether the one output of a plane is the mean of all of it.
@@ -57,7 +57,36 @@ fn divisors<T: Real>(means: &Means) -> Vec<T> {
     places.map(|(row, col)| T::of(means.divisor(row, col) as f64)).collect()
 }
 
+/// Places whose spans are equally wide and one pixel apart, so that vectors can take them side by side.
+struct Beside {
+    places: Range<usize>,
+    /// Where the first place's span begins.
+    first: usize,
+    /// How wide they are.
+    width: usize,
+}
+
+impl Beside {
+    /// Those from the first of the widest spans on: where the step is 1, all but the edges.
+    fn of(cols: &[Span]) -> Self {
+        let wide = |col: &Span| col.end - col.start;
+        let width = cols.iter().map(wide).max().unwrap_or(0);
+        let start = cols.iter().position(|col| wide(col) == width).unwrap_or(0);
+        let next = |pair: &&[Span]| pair[1].start == pair[0].start + 1 && wide(&pair[1]) == width;
+        let more = cols[start..].windows(2).take_while(next).count();
+        let end = (start + 1 + more).min(cols.len());
+        Beside { places: start..end, first: cols.get(start).map_or(0, |col| col.start), width }
+    }
+
+    /// For each tap, the pixels that it is on.
+    fn taps(&self) -> impl DoubleEndedIterator<Item = Range<usize>> {
+        let (first, places) = (self.first, self.places.len());
+        (0..self.width).map(move |tap| first + tap..first + tap + places)
+    }
+}
+
 /// The sum of a slice, in an order that vectors can follow.
+#[inline(always)]
 fn sum<T: Real>(values: &[T]) -> T {
     const LANES: usize = 16;
     let mut lanes = [T::zero(); LANES];
@@ -69,7 +98,15 @@ fn sum<T: Real>(values: &[T]) -> T {
     lanes.into_iter().sum::<T>() + rest
 }
 
-fn plane<T: Real>(means: &Means, divisors: &[T], columns: &mut [T], x: &[T], y: &mut [T]) {
+#[inline(always)]
+fn plane<T: Real>(
+    means: &Means,
+    beside: &Beside,
+    divisors: &[T],
+    columns: &mut [T],
+    x: &[T],
+    y: &mut [T],
+) {
     let (width, places) = (columns.len(), means.cols.len());
     let outputs = y.chunks_exact_mut(places).zip(divisors.chunks_exact(places));
     for (row, (y, divisors)) in means.rows.iter().zip(outputs) {
@@ -77,27 +114,38 @@ fn plane<T: Real>(means: &Means, divisors: &[T], columns: &mut [T], x: &[T], y: 
         for x in x[row.start * width..row.end * width].chunks_exact(width) {
             add(columns, x);
         }
-        for ((y, &divisor), col) in y.iter_mut().zip(divisors).zip(&means.cols) {
-            let sum: T = columns[col.start..col.end].iter().copied().sum();
-            *y = sum / divisor;
+        for pixels in beside.taps() {
+            add(&mut y[beside.places.clone()], &columns[pixels]);
         }
+        for place in (0..beside.places.start).chain(beside.places.end..places) {
+            let col = &means.cols[place];
+            y[place] = columns[col.start..col.end].iter().copied().sum();
+        }
+        y.iter_mut().zip(divisors).for_each(|(y, &divisor)| *y /= divisor);
     }
 }
 
+#[inline(always)]
 fn plane_gradient<T: Real>(
     means: &Means,
+    beside: &Beside,
     divisors: &[T],
-    columns: &mut [T],
+    (columns, shares): &mut (Vec<T>, Vec<T>),
     dy: &[T],
     dx: &mut [T],
 ) {
     let (width, places) = (columns.len(), means.cols.len());
     let outputs = dy.chunks_exact(places).zip(divisors.chunks_exact(places));
     for (row, (dy, divisors)) in means.rows.iter().zip(outputs) {
+        let share = shares.iter_mut().zip(dy.iter().zip(divisors));
+        share.for_each(|(share, (&dy, &divisor))| *share = dy / divisor);
         columns.fill(T::zero());
-        for ((&dy, &divisor), col) in dy.iter().zip(divisors).zip(&means.cols) {
-            let share = dy / divisor;
-            columns[col.start..col.end].iter_mut().for_each(|sum| *sum += share);
+        for pixels in beside.taps() {
+            add(&mut columns[pixels], &shares[beside.places.clone()]);
+        }
+        for place in (0..beside.places.start).chain(beside.places.end..places) {
+            let col = &means.cols[place];
+            columns[col.start..col.end].iter_mut().for_each(|sum| *sum += shares[place]);
         }
         for dx in dx[row.start * width..row.end * width].chunks_exact_mut(width) {
             add(dx, columns);
@@ -106,6 +154,7 @@ fn plane_gradient<T: Real>(
 }
 
 /// Adds one row to another.
+#[inline(always)]
 fn add<T: Real>(to: &mut [T], from: &[T]) {
     to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
 }

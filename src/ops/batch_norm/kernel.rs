@@ -9,6 +9,8 @@ use rayon::prelude::*;
 
 use super::{BatchNorm2dShape, Grads, Norm, Saved, Statistics, Wants};
 use crate::ops::Real;
+use crate::ops::fresh::{Fresh, Hand};
+use crate::ops::widest::widest;
 
 /// Values of one picture that a task works on, at least: where maps are tiny it takes several
 /// channels, so that threads do not meet in the same cache lines.
@@ -27,34 +29,39 @@ pub fn forward<T: Real>(
     given: Option<&Statistics>,
 ) -> (Vec<T>, Statistics) {
     let shape = &norm.shape;
-    let mut y = vec![T::zero(); x.len()];
-    let statistics = for_each_channel(shape, [&mut y], |c, [y]| {
-        let (mean, var) = match given {
-            Some(given) => (given.mean[c], given.var[c]),
-            None => moments(shape, x, c),
-        };
-        let scale = T::of(affine[c].f64() / (var + norm.eps).sqrt());
-        let (mean_t, shift) = (T::of(mean), affine[shape.channels + c]);
-        let floor = if norm.relu { T::zero() } else { T::neg_infinity() };
-        for (n, y) in y.into_iter().enumerate() {
-            let x = shape.plane(x, n, c);
-            match residual {
-                Some(r) => {
-                    for ((y, &x), &r) in y.iter_mut().zip(x).zip(shape.plane(r, n, c)) {
-                        *y = at_least(floor, (x - mean_t) * scale + shift + r);
+    let mut y = Fresh::new(x.len());
+    let statistics = for_each_channel(
+        shape,
+        [&mut y],
+        #[inline(always)]
+        |c, [y]| {
+            let (mean, var) = match given {
+                Some(given) => (given.mean[c], given.var[c]),
+                None => moments(shape, x, c),
+            };
+            let scale = T::of(affine[c].f64() / (var + norm.eps).sqrt());
+            let (mean_t, shift) = (T::of(mean), affine[shape.channels + c]);
+            let floor = if norm.relu { T::zero() } else { T::neg_infinity() };
+            for (n, y) in y.enumerate() {
+                let x = shape.plane(x, n, c);
+                match residual {
+                    Some(r) => {
+                        for ((y, &x), &r) in y.iter_mut().zip(x).zip(shape.plane(r, n, c)) {
+                            *y = at_least(floor, (x - mean_t) * scale + shift + r);
+                        }
                     }
-                }
-                None => {
-                    for (y, &x) in y.iter_mut().zip(x) {
-                        *y = at_least(floor, (x - mean_t) * scale + shift);
+                    None => {
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            *y = at_least(floor, (x - mean_t) * scale + shift);
+                        }
                     }
                 }
             }
-        }
-        (mean, var)
-    });
+            (mean, var)
+        },
+    );
     let (mean, var) = statistics.into_iter().unzip();
-    (y, Statistics { mean, var })
+    (y.whole(), Statistics { mean, var })
 }
 
 /// The gradients that are wanted, from `dy` [N, C, H, W].
@@ -77,75 +84,78 @@ fn backward_gated<T: Real, const RELU: bool>(
     wants: Wants,
 ) -> Grads<T> {
     let (shape, Saved { x, affine, y, statistics }) = (&norm.shape, saved);
-    let mut dx = vec![T::zero(); if wants.input { x.len() } else { 0 }];
-    let mut dr = vec![T::zero(); if wants.residual { x.len() } else { 0 }];
-    let sums = for_each_channel(shape, [&mut dx, &mut dr], |c, [dx, dr]| {
-        let inverse = 1.0 / (statistics.var[c] + norm.eps).sqrt();
-        let needs_sums = wants.affine || (wants.input && norm.training);
-        let sums = if needs_sums {
-            gradient_sums::<T, RELU>(shape, saved, dy, c)
-        } else {
-            GradientSums::default()
-        };
-        // dx = γ/σ'·(g − Σg/M − (x − μ)·Σg(x − μ)/(σ'²·M)) = a·g − b·(x − μ) − d
-        let a = affine[c].f64() * inverse;
-        let per_value = a / shape.count() as f64;
-        let b = T::of(per_value * inverse * inverse * sums.g_centred);
-        let (a, d, mean) = (T::of(a), T::of(per_value * sums.g), T::of(statistics.mean[c]));
-        for (n, dx) in dx.into_iter().enumerate() {
-            let (dy, y) = (shape.plane(dy, n, c), shape.plane(y, n, c));
-            if norm.training {
-                let x = shape.plane(x, n, c);
-                for (((dx, &x), &dy), &y) in dx.iter_mut().zip(x).zip(dy).zip(y) {
-                    *dx = a * gate::<T, RELU>(dy, y) - b * (x - mean) - d;
-                }
+    let mut dx = Fresh::new(if wants.input { x.len() } else { 0 });
+    let mut dr = Fresh::new(if wants.residual { x.len() } else { 0 });
+    let sums = for_each_channel(
+        shape,
+        [&mut dx, &mut dr],
+        #[inline(always)]
+        |c, [dx, dr]| {
+            let inverse = 1.0 / (statistics.var[c] + norm.eps).sqrt();
+            let needs_sums = wants.affine || (wants.input && norm.training);
+            let sums = if needs_sums {
+                gradient_sums::<T, RELU>(shape, saved, dy, c)
             } else {
-                for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
-                    *dx = a * gate::<T, RELU>(dy, y);
+                GradientSums::default()
+            };
+            // dx = γ/σ'·(g − Σg/M − (x − μ)·Σg(x − μ)/(σ'²·M)) = a·g − b·(x − μ) − d
+            let a = affine[c].f64() * inverse;
+            let per_value = a / shape.count() as f64;
+            let b = T::of(per_value * inverse * inverse * sums.g_centred);
+            let (a, d, mean) = (T::of(a), T::of(per_value * sums.g), T::of(statistics.mean[c]));
+            for (n, dx) in dx.enumerate() {
+                let (dy, y) = (shape.plane(dy, n, c), shape.plane(y, n, c));
+                if norm.training {
+                    let x = shape.plane(x, n, c);
+                    for (((dx, &x), &dy), &y) in dx.iter_mut().zip(x).zip(dy).zip(y) {
+                        *dx = a * gate::<T, RELU>(dy, y) - b * (x - mean) - d;
+                    }
+                } else {
+                    for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
+                        *dx = a * gate::<T, RELU>(dy, y);
+                    }
                 }
             }
-        }
-        for (n, dr) in dr.into_iter().enumerate() {
-            let (dy, y) = (shape.plane(dy, n, c), shape.plane(y, n, c));
-            for ((dr, &dy), &y) in dr.iter_mut().zip(dy).zip(y) {
-                *dr = gate::<T, RELU>(dy, y);
+            for (n, dr) in dr.enumerate() {
+                let (dy, y) = (shape.plane(dy, n, c), shape.plane(y, n, c));
+                for ((dr, &dy), &y) in dr.iter_mut().zip(dy).zip(y) {
+                    *dr = gate::<T, RELU>(dy, y);
+                }
             }
-        }
-        (T::of(sums.g_centred * inverse), T::of(sums.g))
-    });
+            (T::of(sums.g_centred * inverse), T::of(sums.g))
+        },
+    );
     let (mut dgamma, dbeta): (Vec<T>, Vec<T>) = sums.into_iter().unzip();
     dgamma.extend(dbeta);
     Grads {
-        input: wants.input.then_some(dx),
+        input: wants.input.then(|| dx.whole()),
         affine: wants.affine.then_some(dgamma),
-        residual: wants.residual.then_some(dr),
+        residual: wants.residual.then(|| dr.whole()),
     }
 }
 
 /// Calls `work` for every channel, spread over threads, with the planes of that channel in each of
 /// the results (none for a result that is empty); collects what it returns, channel by channel.
+/// [`widest`] calls `work`.
 fn for_each_channel<T: Real, R: Send, const K: usize>(
     shape: &BatchNorm2dShape,
-    results: [&mut [T]; K],
-    work: impl Fn(usize, [Vec<&mut [T]>; K]) -> R + Sync,
+    results: [&mut Fresh<T>; K],
+    work: impl Fn(usize, [Hand<'_, T>; K]) -> R + Sync,
 ) -> Vec<R> {
-    let mut planes: Vec<[Vec<&mut [T]>; K]> = Vec::with_capacity(shape.channels);
-    let pictures = |result: &[T]| if result.is_empty() { 0 } else { shape.batch };
-    let counts = results.each_ref().map(|result| pictures(result));
-    planes.resize_with(shape.channels, || counts.map(Vec::with_capacity));
-    for (k, result) in results.into_iter().enumerate() {
-        for picture in result.chunks_exact_mut((shape.channels * shape.pixels).max(1)) {
-            for (plane, planes) in picture.chunks_exact_mut(shape.pixels).zip(&mut planes) {
-                planes[k].push(plane);
-            }
-        }
-    }
+    let mut hands = results.map(|result| result.dealt(shape.pixels, shape.channels).into_iter());
+    let hand = |hands: &mut std::vec::IntoIter<_>| hands.next().expect("one for each channel");
+    let planes: Vec<_> = (0..shape.channels).map(|_| hands.each_mut().map(hand)).collect();
     let channels_a_task = TASK_RUN.div_ceil(shape.pixels.max(1));
     planes
         .into_par_iter()
         .enumerate()
         .with_min_len(channels_a_task)
-        .map(|(c, planes)| work(c, planes))
+        .map(|(c, planes)| {
+            widest(
+                #[inline(always)]
+                || work(c, planes),
+            )
+        })
         .collect()
 }
 
@@ -187,6 +197,7 @@ impl Sums {
 }
 
 /// Mean and biased variance of channel `c`.
+#[inline(always)]
 fn moments<T: Real>(shape: &BatchNorm2dShape, x: &[T], c: usize) -> (f64, f64) {
     let origin = shape.plane(x, 0, c)[0].f64();
     let mut sums = Sums::new();
@@ -215,6 +226,7 @@ struct GradientSums {
     g_centred: f64,
 }
 
+#[inline(always)]
 fn gradient_sums<T: Real, const RELU: bool>(
     shape: &BatchNorm2dShape,
     saved: Saved<'_, T>,

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::MaxPool2dShape;
 use crate::ops::Real;
+use crate::ops::fresh::Fresh;
 use crate::ops::pooling::{Side, planes_per_task};
 
 /// The maxima, and the pixels of the H×W plane where they stood; both [N, C, OH, OW].
@@ -19,17 +20,22 @@ use crate::ops::pooling::{Side, planes_per_task};
 /// If `x` is shorter than `shape` says.
 pub fn forward<T: Real>(shape: &MaxPool2dShape, x: &[T]) -> (Vec<T>, Vec<u32>) {
     let (pixels, places) = (shape.window.pixels(), shape.window.cols());
-    let mut y = vec![T::zero(); shape.planes() * places];
-    let mut indices = vec![0; y.len()];
-    y.par_chunks_exact_mut(places)
-        .zip(indices.par_chunks_exact_mut(places))
-        .zip(x[..shape.planes() * pixels].par_chunks_exact(pixels))
-        .with_min_len(planes_per_task(pixels))
+    let len = shape.planes() * places;
+    let (mut y, mut indices) = (Fresh::new(len), Fresh::new(len));
+    let some = planes_per_task(pixels);
+    y.par_parts(some * places)
+        .zip(indices.par_parts(some * places))
+        .zip(x[..shape.planes() * pixels].par_chunks(some * pixels))
         .for_each_init(
             || Plane::new(shape),
-            |plane, ((y, indices), x)| plane.forward(x, y, indices),
+            |plane, ((y, indices), x)| {
+                let (y, indices) = (y.zeros(), indices.zeros());
+                let outputs = y.chunks_exact_mut(places).zip(indices.chunks_exact_mut(places));
+                let planes = outputs.zip(x.chunks_exact(pixels));
+                planes.for_each(|((y, indices), x)| plane.forward(x, y, indices));
+            },
         );
-    (y, indices)
+    (y.whole(), indices.whole())
 }
 
 /// The gradient of x, [N, C, H, W], from `dy` [N, C, OH, OW] and where the maxima stood.
@@ -38,18 +44,20 @@ pub fn forward<T: Real>(shape: &MaxPool2dShape, x: &[T]) -> (Vec<T>, Vec<u32>) {
 /// If a slice is shorter than `shape` says.
 pub fn backward<T: Real>(shape: &MaxPool2dShape, indices: &[u32], dy: &[T]) -> Vec<T> {
     let (pixels, places) = (shape.window.pixels(), shape.window.cols());
-    let mut dx = vec![T::zero(); shape.planes() * pixels];
-    dx.par_chunks_exact_mut(pixels)
-        .zip(indices.par_chunks_exact(places))
-        .zip(dy.par_chunks_exact(places))
-        .with_min_len(planes_per_task(pixels))
+    let mut dx = Fresh::new(shape.planes() * pixels);
+    let some = planes_per_task(pixels);
+    dx.par_parts(some * pixels)
+        .zip(indices.par_chunks(some * places))
+        .zip(dy.par_chunks(some * places))
         .for_each(|((dx, indices), dy)| {
-            for (&index, &dy) in indices.iter().zip(dy) {
-                let dx = &mut dx[index as usize];
-                *dx += dy;
+            let outputs = indices.chunks_exact(places).zip(dy.chunks_exact(places));
+            for (dx, (indices, dy)) in dx.zeros().chunks_exact_mut(pixels).zip(outputs) {
+                for (&index, &dy) in indices.iter().zip(dy) {
+                    dx[index as usize] += dy;
+                }
             }
         });
-    dx
+    dx.whole()
 }
 
 /// The windows over a plane, and what one thread reuses from plane to plane.
@@ -108,21 +116,37 @@ impl<T: Real> Plane<T> {
 
     /// The largest of the columns' values under each window of a row.
     fn across(&self, y: &mut [T], indices: &mut [u32]) {
-        y.fill(T::neg_infinity());
-        indices.fill(u32::MAX);
-        for (places, first) in &self.taps {
-            let (value, pixel) = (&self.value[*first..], &self.pixel[*first..]);
-            let (y, indices) = (&mut y[places.clone()], &mut indices[places.clone()]);
-            match self.step {
-                1 => take_larger::<T, 1>(value, pixel, y, indices, 1),
-                2 => take_larger::<T, 2>(value, pixel, y, indices, 2),
-                step => take_larger::<T, ANY>(value, pixel, y, indices, step),
+        match self.step {
+            1 => self.across_by::<1>(y, indices),
+            2 => self.across_by::<2>(y, indices),
+            _ => self.across_by::<ANY>(y, indices),
+        }
+    }
+
+    fn across_by<const STEP: usize>(&self, y: &mut [T], indices: &mut [u32]) {
+        // A tap that is inside the picture at every place is what the others are compared with.
+        let whole = self.taps.iter().position(|(places, _)| places.len() == self.places);
+        match whole.map(|tap| self.taps[tap].1) {
+            Some(first) => {
+                let (value, pixel) = (&self.value[first..], &self.pixel[first..]);
+                take_all::<T, STEP>(value, pixel, y, indices, self.step);
+            }
+            None => {
+                y.fill(T::neg_infinity());
+                indices.fill(u32::MAX);
+            }
+        }
+        for (tap, (places, first)) in self.taps.iter().enumerate() {
+            if Some(tap) != whole {
+                let (value, pixel) = (&self.value[*first..], &self.pixel[*first..]);
+                let (y, indices) = (&mut y[places.clone()], &mut indices[places.clone()]);
+                take_larger::<T, STEP>(value, pixel, y, indices, self.step);
             }
         }
     }
 }
 
-// The compiler makes vectors of the two loops below: in functions of their own, where it knows that
+// The compiler makes vectors of the loops below: in functions of their own, where it knows that
 // the slices do not overlap, and of selections, which it must not turn into branches.
 
 /// Takes the values of a lower row where they are larger, or NaN.
@@ -138,6 +162,22 @@ fn down<T: Real>(row: &[T], start: u32, value: &mut [T], pixel: &mut [u32]) {
 
 /// A step that is known only when the program runs.
 const ANY: usize = 0;
+
+/// Takes every `step`-th value.
+#[inline(never)]
+fn take_all<T: Real, const STEP: usize>(
+    value: &[T],
+    pixel: &[u32],
+    y: &mut [T],
+    indices: &mut [u32],
+    step: usize,
+) {
+    let step = if STEP == ANY { step } else { STEP };
+    let from = value.chunks_exact(step).zip(pixel.chunks_exact(step));
+    for ((y, index), (v, p)) in y.iter_mut().zip(indices).zip(from) {
+        (*y, *index) = (v[0], p[0]);
+    }
+}
 
 /// Takes every `step`-th value that is larger, or as large and earlier in the plane; NaN above all,
 /// the last one if several.

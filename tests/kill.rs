@@ -83,7 +83,7 @@ fn kill_in_save(mut command: Command, point: usize) -> Option<String> {
     None
 }
 
-/// `rename last` of `rename /tmp/run/last.safetensors`.
+/// `rename last` of `rename run/last.safetensors`.
 fn point_name(place: &str) -> String {
     let (what, path) = place.rsplit_once(' ').unwrap_or((place, ""));
     let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();

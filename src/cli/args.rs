@@ -221,7 +221,7 @@ pub enum BadFiles {
 pub enum OnNanName {
     /// Name the first layer whose output is not finite, and stop
     Stop,
-    /// Leave everything as it was before the step, count it, go on
+    /// Leave everything as it was before the step, count it, go on; the 1st, 2nd, 4th, 8th ... is told
     Skip,
 }
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::Context;
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command};
 use toml::{Table, Value};
 
@@ -48,6 +49,22 @@ pub fn expanded(command: &Command, args: Vec<OsString>) -> anyhow::Result<Vec<Os
     let mut all = args;
     all.splice(at..at, added.into_iter().map(OsString::from));
     Ok(all)
+}
+
+/// What the parser says of a flag that only the file of `--config` gives, as an error of that file.
+pub fn blamed(args: &[OsString], error: &clap::Error) -> Option<crate::Error> {
+    let path = config_path(args).filter(|path| !is_json(Path::new(path)))?;
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let flag = argument.strip_prefix("--")?.split([' ', '=']).next()?;
+    if given(args, flag) {
+        return None;
+    }
+    let text = error.to_string(); // what is wrong, an empty line, where to find help
+    let words = text.lines().take_while(|line| !line.is_empty()).flat_map(str::split_whitespace);
+    let what = words.skip_while(|&word| word == "error:").collect::<Vec<_>>().join(" ");
+    Some(crate::Error::file(Path::new(&path), what))
 }
 
 /// The file after `--config`.
@@ -194,6 +211,26 @@ mod tests {
         assert!(told("lr = 1979-05-27").contains("lr is of type datetime"));
         assert!(told("a = 1\nb =").contains("line 2"));
         assert!(told("config = \"other.toml\"").contains("no setting config"));
+    }
+
+    #[test]
+    fn a_wrong_value_is_the_file_s_unless_the_command_line_gives_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.toml");
+        std::fs::write(&path, "lr = \"fast\"\non-nan = \"go\"").unwrap();
+        let told = |extra: &[&str]| {
+            let args = [&["convzoo", "train", "--config", path.to_str().unwrap()], extra].concat();
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            let mut command = crate::cli::Cli::command();
+            let all = expanded(&command, args.clone()).unwrap();
+            let error = command.try_get_matches_from_mut(all).unwrap_err();
+            blamed(&args, &error).map(|error| error.to_string())
+        };
+        let file = told(&[]).unwrap();
+        assert!(file.contains("run.toml: invalid value 'fast' for '--lr"), "{file}");
+        let file = told(&["--lr", "0.1"]).unwrap();
+        assert!(file.contains("'go' for '--on-nan") && file.contains("stop, skip"), "{file}");
+        assert!(told(&["--on-nan", "stop", "--lr", "slow"]).is_none());
     }
 
     /// Whatever a file holds: flags that may be right, or one line of complaint. For longer, with

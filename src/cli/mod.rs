@@ -109,10 +109,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// The command line, with what a file of `--config` adds to it.
 fn parse<T: CommandFactory + FromArgMatches>() -> anyhow::Result<T> {
     let mut command = T::command();
-    let args = config_file::expanded(&command, std::env::args_os().collect())?;
+    let given: Vec<_> = std::env::args_os().collect();
+    let args = config_file::expanded(&command, given.clone())?;
     let matches = command.try_get_matches_from_mut(args);
     let parsed = matches.and_then(|matches| T::from_arg_matches(&matches));
-    parsed.or_else(|error| error.format(&mut command).exit())
+    parsed.or_else(|error| match config_file::blamed(&given, &error) {
+        Some(why) => Err(why.into()),
+        None => error.format(&mut command).exit(),
+    })
 }
 
 /// An example: trains (or with `--eval` only measures) one architecture; every setting is a flag.

@@ -427,7 +427,9 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             Tried::NotFinite { what, loss: known } => {
                 let mut what =
                     format!("{what} at step {step} (epoch {epoch}, batch {batch_number})");
-                if !known.is_finite() {
+                let skipped = self.progress.skipped_steps + 1;
+                let told = statistics.is_none() || skipped.is_power_of_two();
+                if told && !known.is_finite() {
                     let precision = config.precision;
                     let origin = finite::origin(self.job.network, &images, seed, precision)?;
                     what += &format!("; {origin}");
@@ -437,8 +439,10 @@ impl<'a, N: Trainable> Trainer<'a, N> {
                     return Err(self.diverged(&what, lr));
                 };
                 statistics.restore(params)?;
-                self.progress.skipped_steps += 1;
-                observer.message(&format!("skipped: {what}"));
+                self.progress.skipped_steps = skipped;
+                if told {
+                    observer.message(&format!("skipped, {skipped} so far: {what}"));
+                }
                 loss = known;
             }
         }

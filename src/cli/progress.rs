@@ -131,6 +131,12 @@ fn loss(value: f64) -> String {
     if value < 1000.0 { format!("{value:.4}") } else { format!("{value:.1e}") }
 }
 
+/// Three digits, or two where the exponent needs the place: a one-cycle run of Adam ends at 2.0e-10.
+fn rate(value: f64) -> String {
+    let text = format!("{value:.2e}");
+    if text.len() < 8 { text } else { format!("{value:.1e}") }
+}
+
 /// 75 as 1:15, 4000 as 1:06:40.
 fn clock(seconds: f64) -> String {
     let s = seconds.round() as u64;
@@ -218,7 +224,7 @@ impl Observer for View {
         let share = |share: f64| format!("{share:.4}");
         let line = self.row([
             row.epoch.to_string(),
-            format!("{:.2e}", row.lr),
+            rate(row.lr),
             loss(row.train_loss),
             share(row.train_top1),
             row.val_loss.map_or(none(), loss),
@@ -246,6 +252,7 @@ mod tests {
             [0.61, 999.9, 118_247.7, f64::NAN].map(loss),
             ["0.6100", "999.9000", "1.2e5", "NaN"]
         );
+        assert_eq!([0.05, 1.2e-7, 2e-10].map(rate), ["5.00e-2", "1.20e-7", "2.0e-10"]);
         assert_eq!(COLUMNS.iter().map(|(_, width)| width).sum::<usize>() + "  best".len(), 80);
         assert!(COLUMNS[1..].iter().all(|(name, width)| name.len() < *width));
     }

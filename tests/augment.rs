@@ -72,7 +72,7 @@ fn pipelines_say_what_they_do_and_draw_anew_each_time() -> Result<()> {
 
 /// Pictures a second of one worker at 96x96 with everything on, once they are decoded.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --test augment -- --ignored --nocapture"]
 fn rate_of_full_augmentation() -> Result<()> {
     let request = DataRequest { limit: Some(512), ..DataRequest::new("cats-dogs-drawn") };
     let dataset = data::open(&request)?;

@@ -427,6 +427,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             Tried::NotFinite { what, loss: known } => {
                 let mut what =
                     format!("{what} at step {step} (epoch {epoch}, batch {batch_number})");
+                let broken = finite::broken_trained(params)?.is_some();
+                let statistics = statistics.filter(|_| !broken);
                 let skipped = self.progress.skipped_steps + 1;
                 let told = statistics.is_none() || skipped.is_power_of_two();
                 if told && !known.is_finite() {
@@ -434,8 +436,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
                     let origin = finite::origin(self.job.network, &images, seed, precision)?;
                     what += &format!("; {origin}");
                 }
-                let broken = finite::broken_trained(params)?.is_some();
-                let Some(statistics) = statistics.filter(|_| !broken) else {
+                let Some(statistics) = statistics else {
                     return Err(self.diverged(&what, lr));
                 };
                 statistics.restore(params)?;

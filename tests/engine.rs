@@ -205,6 +205,32 @@ fn resnets() {
     check("resnet50", 64, 4);
 }
 
+/// Shortcuts without parameters, of which CIFAR's nets have one to a halving; odd sizes and channels
+/// that fill no vector.
+#[test]
+fn shortcuts_without_parameters() {
+    check("resnet20", 32, 4);
+    check("plain20", 32, 4);
+    let shortcut = |inputs, outputs, stride| {
+        Some(("aside", Layer::PaddedIdentity { inputs, outputs, stride }))
+    };
+    let body = |inputs, outputs, stride| {
+        let conv = nn::conv(inputs, outputs, 3).padding(1).stride(stride).no_bias();
+        [("conv", conv.into()), ("bn", nn::batch_norm(outputs))]
+    };
+    let layers = nn::sequential([
+        ("first", nn::residual(body(3, 8, 2), shortcut(3, 8, 2))),
+        ("second", nn::residual(body(8, 37, 3), shortcut(8, 37, 3))),
+        ("third", nn::residual(body(37, 40, 1), shortcut(37, 40, 1))),
+        ("alone", Layer::PaddedIdentity { inputs: 40, outputs: 43, stride: 2 }),
+        ("all", nn::adaptive_avg_pool(1)),
+        ("flatten", Layer::Flatten),
+        ("fc", nn::linear(43, 5)),
+    ]);
+    let network = Network::new(layers, &Init::PYTORCH, 1, DType::F32, &Device::Cpu).unwrap();
+    compare(&network, (3, 23, 20), 5, 1e-4);
+}
+
 /// Loss gradients and logits on pools of 1, 2 and 3 threads, to the bit.
 #[test]
 fn the_bits_do_not_depend_on_the_threads() {
@@ -222,7 +248,8 @@ fn the_bits_do_not_depend_on_the_threads() {
         bits.extend(logits.iter().map(|v| v.to_bits()));
         bits
     };
-    for (name, side) in [("lenet5-relu", 28), ("googlenet", 64), ("resnet18", 48)] {
+    for (name, side) in [("lenet5-relu", 28), ("googlenet", 64), ("resnet18", 48), ("resnet20", 32)]
+    {
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| run(name, side))

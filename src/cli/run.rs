@@ -144,7 +144,8 @@ fn announce(session: &Session, only_measured: bool, voice: Voice) {
     if !train.finetune.is_default() {
         voice.say(&format!("layers    {}", layers(session)));
     }
-    voice.say(&format!("device    {}, {} threads", config.device, config.threads));
+    let s = if config.threads == 1 { "" } else { "s" };
+    voice.say(&format!("device    {}, {} thread{s}", config.device, config.threads));
 }
 
 /// What a run does that most do not.
@@ -188,6 +189,12 @@ fn layers(session: &Session) -> String {
     let mut text = format!("{} of {all} parameters are trained", count(false));
     if finetune.unfreeze_every.is_some() {
         text.push_str(&format!(", {} of them from the beginning", count(true)));
+    }
+    if let Some(lr) = finetune.head_lr {
+        text.push_str(&format!(", the last layer's at rate {lr}"));
+    }
+    if finetune.lr_decay != 1.0 {
+        text.push_str(&format!(", each layer at {} of the rate of the next", finetune.lr_decay));
     }
     if finetune.cache_features {
         text.push_str("; features are kept");

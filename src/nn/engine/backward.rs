@@ -126,6 +126,9 @@ impl Engine {
         let kept = &self.kept[at];
         match kind {
             Kind::Response(shape) => response::gradient(shape, x, dy, pixels, to, add),
+            Kind::PaddedIdentity(identity) => {
+                identity.gradient(pictures, dy, x_value.wide(), to, add);
+            }
             Kind::Dropout { p, .. } => dropout(dy, kept, *p, y, pictures, to, add),
             Kind::Flatten => {
                 pixels::unflatten(dy, x_value.channels, x_value.pixels(), pictures, to, add);
@@ -370,6 +373,7 @@ pub(super) fn unary(
         | Kind::Norm(_)
         | Kind::Linear(_)
         | Kind::Response(_)
+        | Kind::PaddedIdentity(_)
         | Kind::Dropout { .. }
         | Kind::Flatten
         | Kind::AddRelu(_) => unreachable!("has a branch of its own"),

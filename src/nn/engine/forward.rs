@@ -138,6 +138,7 @@ impl Engine {
                 pixels::add_relu(x, other, wide, pixels, y);
             }
             Kind::Response(shape) => response::normalise(shape, x, pixels, y),
+            Kind::PaddedIdentity(identity) => identity.forward(pictures, x, wide, y),
             kind => unary(kind, pictures, pixels, x, wide, kept, y),
         }
         Ok(())
@@ -168,6 +169,7 @@ pub(super) fn unary(
         | Kind::Norm(_)
         | Kind::Linear(_)
         | Kind::Response(_)
+        | Kind::PaddedIdentity(_)
         | Kind::Dropout { .. }
         | Kind::Flatten
         | Kind::AddRelu(_) => unreachable!("has a branch of its own"),

@@ -9,6 +9,7 @@ use crate::ops::avg_pool2d::Means;
 use crate::ops::conv2d::Conv2dShape;
 use crate::ops::local_response_norm::LrnShape;
 use crate::ops::nhwc::conv::{Gather, Runs};
+use crate::ops::nhwc::identity::PaddedIdentity;
 use crate::ops::nhwc::lanes::{LANES, padded};
 use crate::ops::nhwc::pack::WeightShape;
 use crate::ops::nhwc::pool::MOST_TAPS;
@@ -135,6 +136,7 @@ pub(super) enum Kind {
     MaxPool(Im2col),
     Means(Means),
     Response(LrnShape),
+    PaddedIdentity(PaddedIdentity),
     Relu,
     Sigmoid,
     Tanh,
@@ -539,6 +541,17 @@ impl Builder<'_> {
             Layer::LocalResponseNorm(params) => {
                 let shape = LrnShape::new(&dims, params).ok()?;
                 Some(self.same(Kind::Response(shape), x))
+            }
+            Layer::PaddedIdentity { inputs, outputs, stride } => {
+                let identity = PaddedIdentity {
+                    input: (dims[2], dims[3]),
+                    output: (dims[2].div_ceil(*stride), dims[3].div_ceil(*stride)),
+                    stride: *stride,
+                    channels: *inputs,
+                    before: (outputs - inputs) / 2,
+                };
+                let shape = (*outputs, identity.output.0, identity.output.1);
+                Some(self.step(Kind::PaddedIdentity(identity), x, shape, false))
             }
             Layer::Relu => Some(self.same(Kind::Relu, x)),
             Layer::Sigmoid => Some(self.same(Kind::Sigmoid, x)),

@@ -7,6 +7,7 @@
 // that this module gives out checks its slices first.
 pub(crate) mod conv;
 pub(crate) mod curves;
+pub(crate) mod identity;
 pub(crate) mod lanes;
 pub(crate) mod narrow;
 pub(crate) mod norm;

@@ -21,12 +21,12 @@ pub enum Error {
     },
 
     /// A layer of a network does not fit what reaches it.
-    #[error("layer {layer}: {source}")]
+    #[error("layer {layer}: {cause}")]
     Layer {
         /// The layer's full name, as in `layer1.0.conv2`.
         layer: String,
         /// What went wrong there.
-        source: Box<Error>,
+        cause: Box<Error>,
     },
 
     /// An input picture is smaller than the network can take.

@@ -62,11 +62,11 @@ fn write_then(
     Ok(())
 }
 
-/// Why a file could not be written: a folder that is gone is named as such.
+/// Why a file could not be written: a folder that is not there is named as such.
 fn cause(path: &Path, error: &io::Error) -> String {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-            format!("its folder {} is not there any more", folder.display())
+            format!("there is no folder {}", folder.display())
         }
         _ => error.to_string(),
     }
@@ -175,6 +175,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gone/a.txt");
         let error = write_bytes(&path, b"").unwrap_err().to_string();
-        assert!(error.contains("gone is not there any more"), "{error}");
+        assert!(error.ends_with("gone") && error.contains("there is no folder"), "{error}");
     }
 }

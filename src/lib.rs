@@ -139,6 +139,7 @@
 pub mod bench;
 pub mod cli;
 pub mod data;
+mod digits;
 pub mod doctor;
 pub mod error;
 mod files;

@@ -134,6 +134,34 @@ fn nothing_is_left_out() -> Result<()> {
 }
 
 #[test]
+fn a_block_says_how_much_is_in_it() -> Result<()> {
+    let plain = drawn("plain56", None)?.svg();
+    assert_eq!(plain.matches(">18 conv<").count(), 3);
+    assert!(!plain.contains(" layers<"));
+    let grey = plain.matches("class=\"f-plain-front").count();
+    assert_eq!(grey, 1); // the input
+    assert!(plain.contains("inside layer1.0, and 24 more of its kind"));
+    assert!(plain.contains("inside layer2.0, and one more of its kind"));
+    let inception = drawn("inception_v4", Some(1))?.svg();
+    assert!(inception.contains(">149 conv<") && !inception.contains(">2 branches<"));
+    let squeezenet = drawn("squeezenet1_0", Some(1))?.svg();
+    assert!(squeezenet.contains("inside features.3, and 7 more of its kind"));
+    assert!(squeezenet.contains("<title>features.3.squeeze: "));
+    let vgg = drawn("vgg16", Some(1))?.svg();
+    assert!(vgg.contains(">13 conv<") && vgg.contains(">7 layers<") && !vgg.contains("inside"));
+    Ok(())
+}
+
+#[test]
+fn branches_that_are_looked_into_keep_their_names() -> Result<()> {
+    let svg = drawn("googlenet", Some(9))?.svg();
+    for name in ["inception3a", "inception4e", "inception5b"] {
+        assert_eq!(svg.matches(&format!(">{name}<")).count(), 1, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
 fn depth_decides_what_is_one_block() -> Result<()> {
     let blocks = |depth| -> Result<usize> {
         Ok(drawn("resnet18", Some(depth))?.svg().matches("<title>layer").count())
@@ -142,6 +170,9 @@ fn depth_decides_what_is_one_block() -> Result<()> {
     // insides of a block of two convolutions and of one with a projection.
     assert_eq!((blocks(1)?, blocks(2)?, blocks(3)?), (4 + 5, 8 + 5, 19));
     assert!(drawn("resnet18", Some(0)).unwrap_err().to_string().contains("at least 1"));
+    let (layers, input) = tree("resnet18")?;
+    let page = diagram::page("resnet18", &layers, input, Some(0));
+    assert!(page.unwrap_err().to_string().contains("at least 1"));
     Ok(())
 }
 
@@ -186,6 +217,21 @@ fn in_a_page_every_block_leads_to_its_inside() -> Result<()> {
             &html[html.find("<body>").expect("a body")..html.find("<script>").expect("a script")];
         elements(&format!("{body}</body>"));
     }
+    Ok(())
+}
+
+#[test]
+fn a_page_says_what_its_colours_and_side_exits_are() -> Result<()> {
+    let (layers, input) = tree("googlenet")?;
+    let html = diagram::page("googlenet", &layers, input, None)?.html();
+    for name in ["convolution", "pooling", "fully connected", "branches, joined"] {
+        assert_eq!(html.matches(&format!(">{name}<")).count(), 1, "{name}");
+    }
+    assert!(!html.contains("<title></title>") && html.contains("<title>inception3a</title>"));
+    assert!(html.contains("<summary>aux1: 512×14×14 to 1000</summary>"));
+    let exit = html.split("<title>aux1: ").nth(1).expect("a side exit has a title");
+    let exit = exit[..exit.find('<').expect("its end")].replace(',', "");
+    assert_eq!(exit, "AuxHead 512×14×14 to 1000 3188968 parameters 4169728 multiply-adds");
     Ok(())
 }
 

@@ -149,7 +149,7 @@ fn a_folder_that_is_deleted_ends_the_run() {
     while run.exists() && fs::remove_dir_all(&run).is_err() {}
     let output = child.wait_with_output().expect("an end");
     let line = common::program::error_line(&output);
-    let expected = ["was deleted or replaced", "is not there any more", "No such file"];
+    let expected = ["was deleted or replaced", "there is no folder", "No such file"];
     assert!(expected.iter().any(|text| line.contains(text)), "{line}");
     assert!(!run.exists(), "nothing is written after that");
 }

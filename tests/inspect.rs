@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use common::{random, rel_l2, values};
 use convzoo::Result;
 use convzoo::data::{Loader, LoaderOptions, Picture, Pipeline, Source, Step};
-use convzoo::inspect::{self, HAND_MADE, Window};
-use convzoo::models;
+use convzoo::inspect::{self, HAND_MADE, Mistake, Mistakes, Viewer, Window};
+use convzoo::models::{self, Model};
 use convzoo::nn::{
     Init, Layer, Mode, Network, Shape, adaptive_avg_pool, avg_pool, batch_norm, branches, conv,
     linear, max_pool, residual, sequential,
@@ -285,6 +285,8 @@ fn hand_made_filters_find_what_they_are_named_for() -> Result<()> {
     assert_eq!(of("blur")?, [0.0, 25.0, 75.0, 100.0]);
     assert_eq!(of("sharpen")?, [0.0, -100.0, 200.0, 100.0]);
     assert_eq!(of("identity")?, [0.0, 0.0, 100.0, 100.0]);
+    let thin = HAND_MADE[0].apply(&Picture::new(9, 2, 1, vec![0; 18])?);
+    assert_eq!(thin.unwrap_err().to_string(), "9x2 pixels; at least 3x3 are needed");
     Ok(())
 }
 
@@ -332,6 +334,30 @@ fn mistakes_are_found_and_the_worst_comes_first() -> Result<()> {
     assert_eq!(order, [(19, 0, 1), (3, 1, 0)]);
     assert!(found.worst[0].confidence > 0.9 && found.worst[0].truth_probability < 0.1);
     assert_eq!(inspect::most_wrong(&network, &loader, 1)?.worst.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_mistake_has_the_data_sets_name() -> Result<()> {
+    let lenet = models::find("lenet5")?;
+    let viewer = Viewer {
+        model: Model::new(lenet.name, lenet.config(), 1, &Device::Cpu)?,
+        pipeline: Pipeline::new(vec![
+            Step::CentreCrop { size: 4 },
+            Step::Channels { channels: 1 },
+            Step::Normalise { mean: vec![0.5], std: vec![0.5] },
+        ])?,
+        classes: ["dark", "bright"].map(str::to_owned).to_vec(),
+    };
+    let (confidence, truth_probability) = (0.75, 0.25);
+    let worst = vec![Mistake { index: 3, truth: 0, guess: 1, confidence, truth_probability }];
+    let names = ["Dark", "Bright"].map(str::to_owned);
+    let show = |found: Mistakes| inspect::show_mistakes(&viewer, &found, &Shades, &names);
+    let shown = show(Mistakes { images: 20, wrong: 1, worst })?;
+    assert_eq!(shown.panels[0].lines, ["is Dark", "taken for bright, 75.0 %", "shade 3"]);
+    assert!(shown.note.starts_with("Those first"));
+    let none = show(Mistakes { images: 20, ..Default::default() })?;
+    assert_eq!((none.heading.as_str(), none.note.as_str()), ("20 of 20 right, 0 wrong", ""));
     Ok(())
 }
 

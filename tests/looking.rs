@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 
 use candle_core::Device;
 use convzoo::Result;
-use convzoo::data::{DataKind, Limits, Pipeline, decode_file};
+use convzoo::data::{DataKind, Limits, Picture, Pipeline, decode_file};
+use convzoo::inspect;
 use convzoo::models::{self, Config, Model};
 use convzoo::weights::{self, Metadata};
 
@@ -66,7 +67,7 @@ fn every_kind_of_look_leaves_its_picture() -> Result<()> {
     let with_weights = ["--weights", "w.safetensors"];
     for (what, images, more) in [
         ("filters", vec![], vec![]),
-        ("maps", vec![cat], vec!["--layers", "conv1,pool2", "--most", "3"]),
+        ("maps", vec![cat], vec!["--layers", "conv1, pool2", "--most", "3"]),
         ("gradcam", vec![cat, dog], vec!["--class", "dog,0"]),
         ("occlusion", vec![dog], vec!["--patch", "12", "--stride", "10", "--scale", "1"]),
         ("receptive-field", vec![cat], vec!["--unit", "1,2", "--layers", "conv2"]),
@@ -78,15 +79,21 @@ fn every_kind_of_look_leaves_its_picture() -> Result<()> {
         let picture = file(&format!("{what}.png"))?;
         assert!(picture.width > 300 && picture.height > 100, "{what}");
     }
-    printed(&["inspect", "kernels", dog, "-o", "k.jpg", "--scale", "0.5"], here.path());
-    assert!((300..600).contains(&file("k.jpg")?.width));
+    for name in ["k.jpg", "K.JPEG"] {
+        printed(&["inspect", "kernels", dog, "-o", name, "--scale", "0.5"], here.path());
+        assert!((300..600).contains(&file(name)?.width));
+    }
     printed(&["inspect", "kernels", dog, "-o", "k.svg"], here.path());
     let svg = std::fs::read_to_string(here.path().join("k.svg")).unwrap();
     assert_eq!(svg.matches("<image").count(), 7);
     assert!(svg.contains("horizontal edge") && svg.contains("data:image/png;base64,iVBOR"));
-    let all = [&["inspect", "all", cat, "-o", "all.html"][..], &with_weights[..]].concat();
-    printed(&all, here.path());
-    let html = std::fs::read_to_string(here.path().join("all.html")).unwrap();
+    let covered = ["inspect", "occlusion", dog, "--patch", "12", "--stride", "10", "-o", "o.svg"];
+    printed(&[&covered[..], &with_weights[..]].concat(), here.path());
+    let svg = std::fs::read_to_string(here.path().join("o.svg")).unwrap();
+    assert!(svg.contains(" points, gains up to "));
+    let all = [&["inspect", "all", cat][..], &with_weights[..]].concat();
+    assert_eq!(printed(&all, here.path()), "wrote inspect.html\n");
+    let html = std::fs::read_to_string(here.path().join("inspect.html")).unwrap();
     for part in ["conv1: 6 filters", "Grad-CAM", "occlusion", "receptive fields", "pool2: 16 maps"]
     {
         assert!(html.contains(part), "{part}");
@@ -102,15 +109,20 @@ fn what_cannot_be_looked_at_is_said_in_one_line() -> Result<()> {
     for (args, why) in [
         (vec!["gradcam", cat, "--class", "horse"], "no class horse; there are cat, dog"),
         (vec!["gradcam", cat, "--layer", "conv9"], "no layer conv9"),
-        (vec!["gradcam", cat, "--layer", "fc1"], "layer fc1 has no maps"),
+        (vec!["gradcam", cat, "--layer", "fc1"], "layer fc1 has no maps: it is behind"),
         (vec!["gradcam", "nowhere.png"], "nowhere.png"),
         (vec!["gradcam", cat, "-o", "x.gif"], "x.gif: it is written as .png, .svg, .jpg or .html"),
+        (vec!["gradcam", cat, "-o", "no/x.png"], "no/x.png: there is no folder no; make it first"),
+        (vec!["gradcam", cat, "--top", "0"], "invalid value '0' for '--top"),
         (vec!["maps", cat, "--layers", "conv1,nose"], "no layer nose"),
+        (vec!["maps", cat, "--layers", ""], "a name is missing"),
+        (vec!["maps", cat, "--most", "0"], "invalid value '0' for '--most"),
         (vec!["occlusion", cat, "--patch", "33"], "a patch of 33x33"),
         (vec!["occlusion", cat, "--stride", "0"], "it must move"),
         (vec!["receptive-field", cat, "--layers", "conv1", "--unit", "28,0"], "28 rows"),
         (vec!["receptive-field", cat, "--unit", "3"], "a unit is ROW,COLUMN"),
         (vec!["mistakes", "--dataset", "folder", "--data-dir", "nowhere"], "nowhere"),
+        (vec!["mistakes", "--dataset", "folder", "--most", "0"], "invalid value '0' for '--most"),
         (vec!["filters", "--model", "resnet18"], "not for resnet18"),
     ] {
         let args = [&["inspect"][..], &args, &["--weights", "w.safetensors"]].concat();
@@ -119,14 +131,57 @@ fn what_cannot_be_looked_at_is_said_in_one_line() -> Result<()> {
     }
     let said = failure(&["inspect", "kernels", "w.safetensors"], here.path());
     assert!(said.contains("not a picture"), "{said}");
+    let dot = inspect::png(&Picture::new(1, 1, 1, vec![0])?)?;
+    std::fs::write(here.path().join("dot.png"), dot).unwrap();
+    let said = failure(&["inspect", "kernels", "dot.png"], here.path());
+    assert!(said.contains("dot.png: 1x1 pixels; at least 3x3 are needed"), "{said}");
+    // Before the work: the weights are not looked for.
+    let args = ["inspect", "filters", "--weights", "nowhere.safetensors", "-o", "x.gif"];
+    let said = failure(&args, here.path());
+    assert!(said.contains("x.gif: it is written as"), "{said}");
     let said = failure(&["diagram", "resnet18", "-o", "x.pdf"], here.path());
     assert!(said.contains("x.pdf: a diagram is written as .svg, .png or .html"), "{said}");
     let said = failure(&["diagram", "resnet18", "-o", "x.svg", "--depth", "0"], here.path());
     assert!(said.contains("a depth is at least 1"), "{said}");
+    let said = failure(&["diagram", "resnet", "-o", "no/x.svg"], here.path());
+    assert!(said.contains("no/x.svg: there is no folder no; make it first"), "{said}");
+    for (args, why) in [
+        (["--depth", "0"], "a depth is at least 1"),
+        (["--classes", "0"], "from 1 to 1000000 classes"),
+        (["--classes", "9999999999999999999"], "from 1 to 1000000 classes"),
+    ] {
+        let said = failure(&[&["summary", "resnet18"][..], &args].concat(), here.path());
+        assert!(said.contains(why), "{said}");
+    }
     let said = failure(&["diagram", "resnet", "-o", "x.svg"], here.path());
     assert!(said.contains("there is no model resnet;"), "{said}");
     let said = failure(&["receptive-field", "--layers", "conv3 dense"], here.path());
     assert!(said.contains("layer \"dense\": unknown kind"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn mistakes_are_counted_on_the_same_classes_only() -> Result<()> {
+    let here = tempfile::tempdir().unwrap();
+    prepare(here.path())?;
+    for part in ["train", "val"] {
+        let part = here.path().join("drawn").join(part);
+        std::fs::rename(part.join("dog"), part.join("fox")).unwrap();
+    }
+    let about = ["--weights", "w.safetensors", "--dataset", "folder", "--data-dir", "drawn"];
+    let args = [&["inspect", "mistakes"][..], &about].concat();
+    let said = failure(&args, here.path());
+    let expected = "w.safetensors: its 2 classes are cat, dog, but the 2 of data set folder are cat, \
+                    fox; take pictures of the same classes";
+    assert!(said.contains(expected), "{said}");
+    let said = failure(&[&["eval"][..], &about].concat(), here.path());
+    assert!(said.contains(expected), "{said}");
+    for part in ["train", "val"] {
+        let part = here.path().join("drawn").join(part);
+        std::fs::rename(part.join("fox"), part.join("Dog")).unwrap();
+        std::fs::rename(part.join("cat"), part.join("Cat")).unwrap();
+    }
+    assert!(printed(&args, here.path()).ends_with("wrote mistakes.png\n"));
     Ok(())
 }
 
@@ -152,6 +207,8 @@ fn tables_and_drawings_without_weights() {
         printed(&["diagram", "lenet5", "-o", name], here.path());
         assert!(std::fs::metadata(here.path().join(name)).unwrap().len() > 4000, "{name}");
     }
+    let wide = printed(&["summary", "resnet20", "--input", "3X64X64"], here.path());
+    assert!(wide.contains("resnet20 on 3x64x64"), "{wide}");
     let small = printed(&["diagram", "resnet20", "-o", "b.svg", "--input", "3x64x64"], here.path());
     assert_eq!(small, "wrote b.svg\n");
     let svg = std::fs::read_to_string(here.path().join("b.svg")).unwrap();

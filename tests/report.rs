@@ -44,7 +44,7 @@ fn runs_that_differ_in_their_seed_make_one_row() {
     let deviation = (each[0] - each[1]).abs() / 2f64.sqrt();
     assert!((spread.deviation.unwrap() - deviation).abs() < 1e-12);
 
-    let table = csv(group);
+    let table = csv(std::slice::from_ref(group));
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(lines.len(), 3);
     assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{table}");
@@ -63,7 +63,38 @@ fn other_settings_and_other_data_are_kept_apart() {
     let report = Report::read(&folders).unwrap();
     assert_eq!(report.groups.len(), 2);
     let labels: Vec<_> = report.groups[0].rows.iter().map(|row| row.label.as_str()).collect();
-    assert_eq!(labels, ["resnet18-2", "resnet18-1"]);
+    assert_eq!(labels, ["resnet18 (resnet18-2)", "resnet18 (resnet18-1)"]);
+}
+
+/// Folders of one's own share the name `folder`, and no more than that.
+#[test]
+fn folders_of_pictures_are_kept_apart() {
+    let here = tempfile::tempdir().unwrap();
+    let folders = runs(here.path());
+    for run in &folders {
+        edit(run, "config.json", |config| {
+            config["data"]["name"] = "folder".into();
+            config["data"]["origin"] = "pets".into();
+        });
+    }
+    let groups = || Report::read(&folders).unwrap().groups;
+    assert_eq!(groups().len(), 1);
+    // A split of the same folder that follows the seed.
+    edit(&folders[2], "config.json", |config| config["data"]["identity"] = "b".into());
+    assert_eq!(groups()[0].rows[0].runs.len(), 2);
+    assert!(groups()[0].caution().unwrap().starts_with("resnet18-1 saw another selection"));
+    // The same names of classes, but other pictures.
+    edit(&folders[2], "config.json", |config| config["data"]["origin"] = "zoo".into());
+    let names: Vec<String> = groups().into_iter().map(|group| group.dataset).collect();
+    assert_eq!(names, ["folder-1", "folder-2"]);
+    let report = Report::read(&folders).unwrap();
+    report.write(here.path()).unwrap();
+    let table = std::fs::read_to_string(here.path().join("compare.csv")).unwrap();
+    assert_eq!(table.matches("dataset,").count(), 1, "one header: {table}");
+    assert!(here.path().join("folder-2-accuracy-macs.svg").exists());
+    // Other classes.
+    edit(&folders[1], "config.json", |config| config["data"]["classes"][0] = "horse".into());
+    assert_eq!(groups().len(), 3);
 }
 
 fn edit(run: &Path, file: &str, change: impl FnOnce(&mut serde_json::Value)) {
@@ -77,12 +108,17 @@ fn edit(run: &Path, file: &str, change: impl FnOnce(&mut serde_json::Value)) {
 fn the_page_stands_alone_and_says_what_it_is() {
     let here = tempfile::tempdir().unwrap();
     let mut folders = runs(here.path());
+    for run in &folders {
+        edit(run, "config.json", |config| {
+            config["data"]["classes"][0] = "<script>alert(1)</script>".into();
+        });
+    }
     edit(&folders[1], "config.json", |config| {
-        config["data"]["classes"][0] = "<script>alert(1)</script>".into();
         config["command"] = serde_json::json!(["/a/b/convzoo", "train", "it's"]);
+        config["train"]["finetune"]["head_lr"] = 0.001.into();
     });
     std::fs::remove_file(folders[2].join("summary.json")).unwrap();
-    folders.rotate_left(1); // the one with the strange class first
+    folders.rotate_left(1);
     let report = Report::read(&folders).unwrap();
     report.write(here.path()).unwrap();
     let page = std::fs::read_to_string(here.path().join("report.html")).unwrap();
@@ -91,6 +127,7 @@ fn the_page_stands_alone_and_says_what_it_is() {
         "&lt;script&gt;alert(1)",
         "<code>convzoo train &#39;it&#39;\\&#39;&#39;s&#39;</code>",
         "unfinished: 3 of 3 epochs",
+        "the last layer at rate 0.001",
         "what torchvision publishes",
         "56.52 %",
     ] {
@@ -218,6 +255,13 @@ fn compare_trains_what_is_missing_and_takes_what_is_there() {
     let page = here.path().join("one.html");
     succeeds("report runs/compare/lenet5-relu-cats-dogs-drawn-seed0 -o one.html", here.path());
     assert!(std::fs::read_to_string(page).unwrap().contains("lenet5-relu on cats-dogs-drawn"));
+    let run = "runs/compare/lenet5-relu-cats-dogs-drawn-seed0";
+    let once = succeeds(&format!("report {run} -o two.html"), here.path());
+    let twice = succeeds(&format!("report {run} {run}/ -o two.html"), here.path());
+    assert_eq!(once, twice, "a run that is given twice is one run");
+    let output = convzoo(&format!("report {run} one.html -o two.html"), here.path());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("one.html: a file"), "{errors}");
 }
 
 #[test]

@@ -131,6 +131,7 @@ fn memory_is_what_lives_at_once() -> Result<()> {
 fn rows_are_those_of_the_depth() -> Result<()> {
     let resnet = tree("resnet18", (3, 224, 224))?;
     let at = |depth| Summary::new(&resnet, Shape::Map(3, 224, 224), depth, 1);
+    assert!(at(0).unwrap_err().to_string().contains("a depth is at least 1"));
     let outer = at(1)?;
     let names: Vec<_> = outer.layers.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names[3..7], ["maxpool", "layer1", "layer2", "layer3"]);

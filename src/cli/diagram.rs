@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use clap::Args;
 
 use super::args::StemName;
-use super::inspect::scale;
+use super::inspect::{scale, writable};
 use super::print_line;
-use super::summary::{parse_input, tree};
-use crate::inspect::diagram as figure;
+use super::summary::{parse_classes, parse_input, tree};
+use crate::inspect::{diagram as figure, ending};
 
 /// Draw a network as textbooks do.
 ///
@@ -35,7 +34,7 @@ pub struct DiagramArgs {
     #[arg(long, value_parser = parse_input)]
     input: Option<(usize, usize, usize)>,
     /// Outputs of the last layer [default: the paper's]
-    #[arg(long)]
+    #[arg(long, value_parser = parse_classes)]
     classes: Option<usize>,
     /// How a ResNet begins
     #[arg(long, value_enum)]
@@ -43,15 +42,14 @@ pub struct DiagramArgs {
 }
 
 pub fn diagram(args: DiagramArgs) -> anyhow::Result<()> {
+    writable(&args.out, &["svg", "png", "html"], "a diagram is written as .svg, .png or .html")?;
     let (layers, input) = tree(&args.model, args.input, args.classes, args.stem)?;
-    let ending = args.out.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    match ending {
+    match ending(&args.out).as_str() {
         "html" => figure::page(&args.model, &layers, input, args.depth)?.write(&args.out)?,
-        "svg" | "png" => {
+        _ => {
             figure::diagram(&args.model, &layers, input, args.depth)?
                 .write(&args.out, args.scale)?;
         }
-        _ => bail!("-o {}: a diagram is written as .svg, .png or .html", args.out.display()),
     }
     print_line(&format!("wrote {}", args.out.display()))
 }

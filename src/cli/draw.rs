@@ -9,8 +9,9 @@ use super::print_line;
 use crate::data::drawn;
 use crate::{files, inspect};
 
-/// Write drawn cats and dogs as PNG files, DIR/train/CLASS/* and DIR/val/CLASS/*.
+/// Write drawn cats and dogs as files, to try things with.
 ///
+/// The files are PNG, DIR/train/CLASS/* and DIR/val/CLASS/*.
 /// They are the pictures of --dataset cats-dogs-drawn with the same seed: to look at, to give to
 /// predict and inspect, or to train on with --dataset folder.
 #[derive(Args)]

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{print_json, print_line, table, thousands};
 use crate::inspect::{Chain, Link};
 
-/// What a unit sees of the input, layer by layer, for a net of one's own.
+/// Show what a unit sees of the input, for layers of one's own.
 ///
 /// A layer is written conv or pool (maxpool, avgpool) with its kernel, and where needed /STRIDE,
 /// pPADDING and dDILATION: conv3, conv7/2p3, conv3d2, pool3/2. A convolution's stride is 1 unless

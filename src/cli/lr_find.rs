@@ -13,9 +13,9 @@ use super::{config_file, print_json, table};
 use crate::files;
 use crate::train::{Range, RangeTest};
 
-/// Train some steps with a learning rate that grows from one to the next, and see where the loss
-/// falls and where it rises (Smith, 2015).
+/// Find a learning rate: train some steps with a rate that grows, and look at the loss.
 ///
+/// Where the loss falls fastest is a rate to begin with, where it rises one too many (Smith, 2015).
 /// Every flag of `train` may be given; the rate, the schedule and the number of epochs are of no
 /// effect.
 #[derive(Args)]

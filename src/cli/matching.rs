@@ -96,10 +96,29 @@ fn differences(
     if !any_epochs && before != now {
         found.push(format!("train.epochs was {before} and is now {now}"));
     }
+    readable(&mut found);
     if any_settings {
         found.retain(|difference| difference.starts_with("data.identity"));
     }
     found
+}
+
+/// What a user sets comes first; what follows from it is left out, what fills a page only named.
+fn readable(found: &mut Vec<String>) {
+    let follows = |difference: &String| {
+        ["model.params", "model.macs"].iter().any(|count| difference.starts_with(count))
+    };
+    if !found.iter().all(follows) {
+        found.retain(|difference| !follows(difference));
+    }
+    for difference in found.iter_mut() {
+        for part in ["train", "eval"] {
+            if difference.starts_with(&format!("data.{part}_pipeline")) {
+                *difference = format!("data.{part}_pipeline: pictures are prepared otherwise");
+            }
+        }
+    }
+    found.sort_by_key(|difference| !difference.starts_with("train."));
 }
 
 /// The run folders within a folder, by name; none where there is no such folder.
@@ -122,4 +141,24 @@ pub fn run_folders(folder: &Path) -> crate::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_user_sets_is_told_first() {
+        let told = |found: &[&str]| {
+            let mut found: Vec<String> = found.iter().map(|line| (*line).to_owned()).collect();
+            readable(&mut found);
+            found
+        };
+        let counts = "model.macs was 1 and is now 2";
+        let pipeline = "data.eval_pipeline was [{}, {}] and is now [{}]";
+        let rate = "train.lr was 0.1 and is now 0.2";
+        let said = "data.eval_pipeline: pictures are prepared otherwise";
+        assert_eq!(told(&[counts, pipeline, rate]), [rate, said]);
+        assert_eq!(told(&[counts]), [counts], "alone, it is all that differs");
+    }
 }

@@ -4,6 +4,7 @@ mod apart;
 mod args;
 mod bench;
 mod budget;
+mod classes;
 mod compare;
 mod config_file;
 mod curve;
@@ -34,6 +35,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::digits::thousands;
+
 pub use args::RunArgs;
 
 /// The classic convolutional networks: train them, ask them, compare them.
@@ -44,31 +47,25 @@ struct Cli {
     command: Command,
 }
 
+// A command without words here has those of its arguments, which say more.
 #[derive(Subcommand)]
 enum Command {
     /// Train a network, or go on with a run
     Train(run::TrainArgs),
-    /// Find a learning rate: train some steps with a rate that grows, and look at the loss
     LrFind(lr_find::LrFindArgs),
     /// Measure a weight file on a data set's validation pictures
     Eval(evaluate::EvalArgs),
     /// Say what is on pictures
     Predict(predict::PredictArgs),
-    /// Show a network layer by layer: shapes, parameters, multiply-adds
     Summary(summary::SummaryArgs),
-    /// Show what a unit sees of the input, for layers of one's own
     ReceptiveField(field::FieldArgs),
-    /// Draw a network as textbooks do
     Diagram(diagram::DiagramArgs),
-    /// Look into a network: filters, feature maps, Grad-CAM, occlusion, receptive fields, mistakes
     Inspect(inspect::InspectArgs),
-    /// Write drawn cats and dogs as files, to try things with
     Draw(draw::DrawArgs),
     /// List the networks
     List(list::ListArgs),
     /// Look into weight files, and convert them
     Weights(weights::WeightsArgs),
-    /// Train several networks under one budget, and put them side by side
     Compare(compare::CompareArgs),
     /// Look after data sets: read every picture, find bad files and duplicates
     Data(data_check::DataArgs),
@@ -162,19 +159,6 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 fn print_line(line: &str) -> anyhow::Result<()> {
     use std::io::Write;
     Ok(writeln!(std::io::stdout(), "{line}")?)
-}
-
-/// 11689512 as 11,689,512.
-fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// A table with aligned columns: numbers to the right, words to the left.

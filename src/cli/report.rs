@@ -1,5 +1,6 @@
 //! `convzoo report RUN...`
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -36,7 +37,7 @@ pub struct ReportArgs {
 pub struct Explained {
     /// Pictures that every network is shown, with Grad-CAM over them [default for compare: four of
     /// the validation pictures]
-    #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pictures: Vec<PathBuf>,
 }
 
@@ -59,12 +60,19 @@ pub fn report(args: ReportArgs) -> anyhow::Result<()> {
             folders.push(run.clone());
             continue;
         }
+        if run.is_file() {
+            bail!(
+                "{}: a file; a run is a folder (and pictures go as --pictures A,B)",
+                run.display()
+            );
+        }
         let inside = run_folders(run)?;
         if inside.is_empty() {
             bail!("{}: holds no run, and no folders of runs", run.display());
         }
         folders.extend(inside);
     }
+    drop_doubles(&mut folders);
     let report = args.explained.report(&folders, &[])?;
     let page = args.output.unwrap_or_else(|| match &args.runs[..] {
         [run] => run.join("report.html"),
@@ -78,6 +86,12 @@ pub fn report(args: ReportArgs) -> anyhow::Result<()> {
     show(&report, &page, args.json, voice)
 }
 
+/// A folder that is given twice, by itself and by the one that holds it, is one run.
+fn drop_doubles(folders: &mut Vec<PathBuf>) {
+    let mut seen = HashSet::new();
+    folders.retain(|folder| seen.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())));
+}
+
 /// The tables, and where the page is.
 pub fn show(report: &Report, page: &Path, json: bool, voice: Voice) -> anyhow::Result<()> {
     if json {
@@ -86,6 +100,9 @@ pub fn show(report: &Report, page: &Path, json: bool, voice: Voice) -> anyhow::R
     }
     for group in &report.groups {
         voice.say(&text(group));
+        if let Some(caution) = group.caution() {
+            voice.say(&format!("\n{caution}"));
+        }
     }
     voice.say(&format!("\nreport    {}", page.display()));
     Ok(())
@@ -132,6 +149,7 @@ fn data(group: &Group) -> Value {
     json!({
         "dataset": group.dataset,
         "data_kind": group.kind.to_string(),
+        "caution": group.caution(),
         "rows": group.rows.iter().map(row).collect::<Vec<_>>(),
     })
 }

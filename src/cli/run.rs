@@ -190,16 +190,7 @@ fn layers(session: &Session) -> String {
     if finetune.unfreeze_every.is_some() {
         text.push_str(&format!(", {} of them from the beginning", count(true)));
     }
-    if let Some(lr) = finetune.head_lr {
-        text.push_str(&format!(", the last layer's at rate {lr}"));
-    }
-    if finetune.lr_decay != 1.0 {
-        text.push_str(&format!(", each layer at {} of the rate of the next", finetune.lr_decay));
-    }
-    if finetune.cache_features {
-        text.push_str("; features are kept");
-    }
-    text
+    [vec![text], finetune.in_words()].concat().join(", ")
 }
 
 /// The first few names, and how many more there are.

@@ -7,7 +7,7 @@ use candle_core::Device;
 
 use super::args::{BadFiles, RunArgs};
 use super::progress::Voice;
-use super::{config_file, recipe};
+use super::{classes, config_file, recipe};
 use crate::data::{self, DataKind, DataRequest, Dataset, Loader, OnBad, Pipeline, Source};
 use crate::models::{self, Config, Model, Stem};
 use crate::nn::Engine;
@@ -56,6 +56,9 @@ impl Session {
         let mut info = ModelInfo::new(&model)?;
         if let Some(file) = &file {
             take_over(file, &model, args, voice)?;
+            if args.eval {
+                classes::check(file, &dataset)?;
+            }
             info.weights = Some(file.path.display().to_string());
         } else if let Some(saved) = &saved {
             info.weights = saved.model.weights.clone();

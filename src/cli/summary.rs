@@ -10,7 +10,7 @@ use crate::inspect::{FieldSize as Seen, Memory, Row, Summary};
 use crate::models;
 use crate::nn::{Layer, Shape};
 
-/// Show a network layer by layer.
+/// Show a network layer by layer: shapes, parameters, multiply-adds.
 ///
 /// Memory is that of the maps a layer makes for one picture, in f32; activations, dropout, sums and
 /// joins work in place. Field, stride and offset say which input pixels one of its units sees: how
@@ -24,7 +24,7 @@ pub struct SummaryArgs {
     #[arg(long, value_parser = parse_input)]
     input: Option<(usize, usize, usize)>,
     /// Outputs of the last layer [default: the paper's]
-    #[arg(long)]
+    #[arg(long, value_parser = parse_classes)]
     classes: Option<usize>,
     /// How a ResNet begins
     #[arg(long, value_enum)]
@@ -151,10 +151,18 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// `3x224x224`, or `3,224,224`.
+/// From 1 to a million.
+pub(super) fn parse_classes(text: &str) -> anyhow::Result<usize> {
+    match text.parse() {
+        Ok(classes) if (1..=1_000_000).contains(&classes) => Ok(classes),
+        _ => Err(anyhow!("a network has from 1 to 1000000 classes")),
+    }
+}
+
+/// `3x224x224`, or `3,224,224`; the x may be large.
 pub(super) fn parse_input(text: &str) -> anyhow::Result<(usize, usize, usize)> {
     let numbers = text
-        .split(['x', ','])
+        .split(['x', 'X', ','])
         .map(|part| part.trim().parse::<usize>().with_context(|| format!("{part:?} is no number")))
         .collect::<anyhow::Result<Vec<_>>>()?;
     match numbers[..] {

@@ -66,9 +66,14 @@ impl WindowLayer {
         let stride = if is_pool { kernel } else { 1 };
         let name = text.to_owned();
         let mut layer = WindowLayer { name, kernel, stride, padding: 0, dilation: 1 };
+        let mut said = Vec::new();
         while let Some(mark) = rest.chars().next() {
             let (value, behind) =
                 number(&rest[mark.len_utf8()..]).ok_or_else(|| wrong("a number is missing"))?;
+            if said.contains(&mark) {
+                return Err(wrong(&format!("{mark:?} is there twice")));
+            }
+            said.push(mark);
             match mark {
                 '/' => layer.stride = value,
                 'p' => layer.padding = value,
@@ -95,13 +100,14 @@ fn number(text: &str) -> Option<(usize, &str)> {
 }
 
 impl Chain {
-    /// Reads layers apart by spaces or commas, and follows a unit's field through them; with the side
+    /// Reads layers apart by blanks or commas, and follows a unit's field through them; with the side
     /// of the input, also the sizes of the maps.
     ///
     /// # Errors
     /// A layer that cannot be read, or one that does not fit into what reaches it.
     pub fn parse(text: &str, input: Option<usize>) -> Result<Self> {
-        let names = text.split([' ', ',', '\n']).filter(|name| !name.is_empty());
+        let apart = |c: char| c.is_whitespace() || c == ',';
+        let names = text.split(apart).filter(|name| !name.is_empty());
         let layers = names.map(WindowLayer::parse).collect::<Result<Vec<_>>>()?;
         Chain::new(layers, input)
     }
@@ -150,6 +156,7 @@ mod tests {
     fn fields_grow_by_kernel_and_jump() {
         assert_eq!(fields("conv3 conv3 conv3 conv3 pool2"), [3, 5, 7, 9, 10]);
         assert_eq!(fields("conv3/2 conv3/2,conv3"), [3, 7, 15]);
+        assert_eq!(fields("\tconv3/2\tconv3/2,\r\n conv3"), [3, 7, 15]);
         assert_eq!(fields("conv3 conv3d2 conv3d4"), [3, 7, 15]); // Yu and Koltun, 2016
         let chain = Chain::parse("conv7/2p3 maxpool3/2p1 conv3p1", Some(224)).unwrap();
         let last = &chain.layers[2]; // ResNet's beginning
@@ -167,6 +174,8 @@ mod tests {
             ("conv3s2", "'s' is no option"),
             ("conv3/", "a number is missing"),
             ("conv3/0", "at least 1"),
+            ("conv3/2/3", "'/' is there twice"),
+            ("conv3p1/2p0", "'p' is there twice"),
             ("conv99999", "at most 10000"),
             ("conv3é", "a number is missing"),
         ] {

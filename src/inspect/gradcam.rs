@@ -41,7 +41,7 @@ pub fn gradcam(
     };
     let (maps, logits) = network.forward_from(&layer, &input)?;
     let &[_, channels, height, width] = maps.dims() else {
-        let message = format!("layer {layer} has no maps to look at: its output is {maps:?}");
+        let message = format!("layer {layer} has no maps: it is behind the flatten");
         return Err(Error::Setting(message));
     };
     let (probabilities, class) = probabilities(&logits, class)?;

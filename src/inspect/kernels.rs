@@ -3,9 +3,9 @@
 use candle_core::{Device, Tensor};
 
 use super::{Colours, Heat, values};
-use crate::Result;
 use crate::data::Picture;
 use crate::ops::{Conv2dParams, conv2d};
+use crate::{Error, Result};
 
 /// A 3x3 filter with a name.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +46,10 @@ impl Kernel {
     /// # Errors
     /// A picture of less than 3x3 pixels.
     pub fn apply(&self, picture: &Picture) -> Result<Heat> {
+        let (w, h) = (picture.width, picture.height);
+        if w.min(h) < 3 {
+            return Err(Error::Setting(format!("{w}x{h} pixels; at least 3x3 are needed")));
+        }
         let grey = picture.with_channels(1);
         let pixels: Vec<f32> = grey.pixels.iter().map(|&p| f32::from(p)).collect();
         let x = Tensor::from_vec(pixels, (1, 1, grey.height, grey.width), &Device::Cpu)?;

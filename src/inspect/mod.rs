@@ -42,8 +42,8 @@ mod viewer;
 
 pub use chain::{Chain, Link, WindowLayer};
 pub use diagram::diagram;
-pub(crate) use drawing::data_url;
 pub use drawing::{Anchor, Drawing, Hue, Ink, Item, Point, Side, png, rectangle, text_width};
+pub(crate) use drawing::{data_url, ending};
 pub use gradcam::{GradCam, gradcam, last_maps};
 pub use heat::{Colours, Heat};
 pub use kernels::{HAND_MADE, Kernel};
@@ -64,6 +64,14 @@ use candle_core::{D, DType, Tensor};
 
 use crate::nn::{Engine, Network};
 use crate::{Error, Result};
+
+/// A depth in layers, of which 1 is the outermost.
+fn check_depth(depth: usize) -> Result<usize> {
+    match depth {
+        0 => Err(Error::Setting("a depth is at least 1".to_owned())),
+        depth => Ok(depth),
+    }
+}
 
 /// The probabilities that logits [1, classes] mean, and the class that is asked for, or the likeliest.
 fn probabilities(logits: &Tensor, class: Option<usize>) -> Result<(Vec<f32>, usize)> {

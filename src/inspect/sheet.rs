@@ -127,7 +127,9 @@ impl Sheet {
         let mut page = Page::new(&self.title);
         for section in &self.sections {
             page.heading(&section.heading);
-            page.text(&section.note);
+            if !section.note.is_empty() {
+                page.text(&section.note);
+            }
             page.drawing(&section.drawing());
         }
         page

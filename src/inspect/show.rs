@@ -18,6 +18,11 @@ fn percent(share: f32) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
+/// `1 map`, `6 maps`
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// The filters of a network's first convolution.
 ///
 /// # Errors
@@ -33,7 +38,7 @@ pub fn show_filters(viewer: &Viewer) -> Result<Section> {
         _ => "the first channel alone; black is the smallest weight, white the largest",
     };
     Ok(Section {
-        heading: format!("{layer}: {count} filters of {channels}×{height}×{width}"),
+        heading: format!("{layer}: {} of {channels}×{height}×{width}", counted(count, "filter")),
         note: format!("Each filter scaled on its own: {colours}."),
         panels: (0..count).map(picture).collect(),
     })
@@ -87,23 +92,31 @@ pub fn show_maps(
     };
     let section = |maps: &Maps| {
         let chosen = maps.liveliest(most);
-        let note = match chosen.len() {
-            n if n == maps.count => "All maps, each scaled on its own.".to_owned(),
-            n => format!("The {n} maps that vary most, each scaled on its own; its number below."),
-        };
         let panel = |&i: &usize| {
             Panel::new(maps.plane(i, 0).picture(Colours::Grey), 86.0, vec![i.to_string()])
         };
         Section {
             heading: format!(
-                "{}: {} maps of {}×{}",
-                maps.layer, maps.count, maps.height, maps.width
+                "{}: {} of {}×{}",
+                maps.layer,
+                counted(maps.count, "map"),
+                maps.height,
+                maps.width
             ),
-            note,
+            note: which_maps(chosen.len(), maps.count),
             panels: chosen.iter().map(panel).collect(),
         }
     };
     Ok(feature_maps(network, &subject.input, &layers)?.iter().map(section).collect())
+}
+
+/// Says which maps are shown, of how many.
+fn which_maps(shown: usize, all: usize) -> String {
+    match shown {
+        1 if all > 1 => "The map that varies most; its number below.".to_owned(),
+        n if n == all => "All maps, each scaled on its own.".to_owned(),
+        n => format!("The {n} maps that vary most, each scaled on its own; its number below."),
+    }
 }
 
 /// Grad-CAM of a picture for some classes; without any, for the `top` likeliest.
@@ -162,9 +175,9 @@ pub fn show_occlusion(
     let (least, most) = found.places.range();
     let line = format!("{name}: {}", percent(found.probability));
     let after = format!(
-        "loses up to {}, gains up to {}",
-        percent(most.max(0.0)),
-        percent((-least).max(0.0))
+        "loses up to {:.1} points, gains up to {:.1}",
+        100.0 * most.max(0.0),
+        100.0 * (-least).max(0.0)
     );
     let Window { size, stride } = window;
     let note = format!(
@@ -201,15 +214,24 @@ pub fn show_kernels(picture: &Picture) -> Result<Section> {
     Ok(Section { heading: String::new(), note: note.to_owned(), panels })
 }
 
-/// The pictures that a network is most wrong about.
+/// The pictures of `source` that a network is most wrong about; `classes` are what the source calls its
+/// classes.
 ///
 /// # Errors
 /// A picture that cannot be read.
-pub fn show_mistakes(viewer: &Viewer, found: &Mistakes, source: &dyn Source) -> Result<Section> {
+pub fn show_mistakes(
+    viewer: &Viewer,
+    found: &Mistakes,
+    source: &dyn Source,
+    classes: &[String],
+) -> Result<Section> {
     let mut panels = Vec::new();
     for mistake in &found.worst {
         let picture = viewer.see(&source.picture(mistake.index)?)?.picture;
-        let truth = format!("is {}", viewer.class(mistake.truth));
+        let truth = match classes.get(mistake.truth) {
+            Some(name) => format!("is {name}"),
+            None => format!("is {}", mistake.truth),
+        };
         let guess =
             format!("taken for {}, {}", viewer.class(mistake.guess), percent(mistake.confidence));
         let name = source.name(mistake.index);
@@ -218,6 +240,19 @@ pub fn show_mistakes(viewer: &Viewer, found: &Mistakes, source: &dyn Source) -> 
     }
     let right = found.images - found.wrong;
     let heading = format!("{right} of {} right, {} wrong", found.images, found.wrong);
-    let note = "Those first whose own class got least.".to_owned();
-    Ok(Section { heading, note, panels })
+    let note = if panels.is_empty() { "" } else { "Those first whose own class got least." };
+    Ok(Section { heading, note: note.to_owned(), panels })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_said_as_one() {
+        assert_eq!((counted(1, "map"), counted(6, "map")), ("1 map".into(), "6 maps".into()));
+        assert_eq!(which_maps(1, 6), "The map that varies most; its number below.");
+        assert!(which_maps(2, 6).starts_with("The 2 maps that vary most"));
+        assert!(which_maps(6, 6).starts_with("All maps"));
+    }
 }

@@ -4,7 +4,7 @@ use super::show::{LARGE, main_layers};
 use super::{Colours, Heat, Panel, Section, Seen, Subject, Viewer, receptive_field};
 use crate::Result;
 use crate::data::{Filter, Picture};
-use crate::nn::Shape;
+use crate::nn::{Field, Shape};
 use crate::ops::Pair;
 
 /// A picture enlarged smoothly, so that lines drawn on it are thin.
@@ -44,19 +44,31 @@ fn field_panel(seen: &Seen, picture: &Picture) -> Result<Panel> {
     let root = Heat { values: root, ..seen.effective.clone() };
     let over = root.over(&enlarged(picture, 300)?, Colours::Rainbow, 0.8)?;
     let scale = over.width / picture.width;
-    let size = match seen.field {
-        Some(field) if field.rows.size == field.cols.size => format!("sees {}", field.rows.size),
-        Some(field) => format!("sees {}×{}", field.rows.size, field.cols.size),
-        None => "sees everything".to_owned(),
-    };
     let (rows, cols) = seen.map;
     let name = format!("{}, unit {},{} of {rows}×{cols}", seen.layer, seen.unit.0, seen.unit.1);
-    let framed = framed(&over, seen.area, scale);
-    Ok(Panel::new(framed, LARGE, vec![name, format!("{size} of {} pixels", picture.width)]))
+    let mut lines = vec![name, size(seen.field, picture)];
+    if seen.effective.values.iter().all(|&v| v == 0.0) {
+        lines.push("no influence here: the gradient is 0".to_owned());
+    }
+    Ok(Panel::new(framed(&over, seen.area, scale), LARGE, lines))
+}
+
+/// How large a field is beside the picture.
+fn size(field: Option<Field>, picture: &Picture) -> String {
+    let (height, width) = (picture.height, picture.width);
+    match field.map(|field| (field.rows.size, field.cols.size)) {
+        None => "sees everything".to_owned(),
+        Some((rows, cols)) if rows > height || cols > width => {
+            format!("sees {rows}×{cols}; the picture is {height}×{width}")
+        }
+        Some((rows, cols)) if rows == cols => format!("sees {rows} of {width} pixels"),
+        Some((rows, cols)) => format!("sees {rows}×{cols} of {width} pixels"),
+    }
 }
 
 /// The picture with a frame around an area that is given in pixels before enlarging; with grey around
-/// the picture where the frame goes beyond it, at most twice as much as the picture is wide.
+/// the picture where the frame goes beyond it, at most twice as much as the picture is wide. A frame
+/// that goes beyond that too is drawn at the edge.
 fn framed(picture: &Picture, area: [(isize, isize); 2], scale: usize) -> Picture {
     const COLOUR: [u8; 3] = [255, 40, 60];
     const GREY: [u8; 3] = [205, 208, 212];
@@ -66,6 +78,8 @@ fn framed(picture: &Picture, area: [(isize, isize); 2], scale: usize) -> Picture
     let beyond = [-top, -left, bottom + 1 - height, right + 1 - width];
     let border = beyond.into_iter().fold(0, isize::max).min(2 * width.max(height));
     let border = if border > 0 { border + 2 * scale } else { 0 };
+    let (top, bottom) = (top.max(-border), bottom.min(height + border - 1));
+    let (left, right) = (left.max(-border), right.min(width + border - 1));
     let thick = 3 * (width + 2 * border) / width;
     let mut pixels =
         Vec::with_capacity(3 * ((width + 2 * border) * (height + 2 * border)) as usize);
@@ -87,4 +101,56 @@ fn framed(picture: &Picture, area: [(isize, isize); 2], scale: usize) -> Picture
     }
     let (width, height) = ((width + 2 * border) as usize, (height + 2 * border) as usize);
     Picture { width, height, channels: 3, pixels }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::ReceptiveField;
+
+    fn grey(height: usize, width: usize) -> Picture {
+        Picture::new(width, height, 3, vec![9; 3 * height * width]).unwrap()
+    }
+
+    fn field(rows: usize, cols: usize) -> Option<Field> {
+        let of = |size| ReceptiveField { size, ..ReceptiveField::INPUT };
+        Some(Field { rows: of(rows), cols: of(cols) })
+    }
+
+    #[test]
+    fn no_part_is_larger_than_the_whole() {
+        let picture = grey(96, 96);
+        assert_eq!(size(field(43, 43), &picture), "sees 43 of 96 pixels");
+        assert_eq!(size(field(1, 7), &picture), "sees 1×7 of 96 pixels");
+        assert_eq!(size(field(435, 435), &picture), "sees 435×435; the picture is 96×96");
+        assert_eq!(size(field(9, 97), &picture), "sees 9×97; the picture is 96×96");
+        assert_eq!(size(None, &picture), "sees everything");
+    }
+
+    #[test]
+    fn a_frame_is_seen_however_large() {
+        let framed = framed(&grey(8, 8), [(-100, 3), (-100, 3)], 1);
+        let side = framed.width;
+        let pixel = |x: usize, y: usize| &framed.pixels[3 * (y * side + x)..][..3];
+        assert_eq!(side, 8 + 2 * 18);
+        // Left, and above; what is beyond the field has no colour.
+        assert_eq!((pixel(0, 10), pixel(10, 0)), (&[255, 40, 60][..], &[255, 40, 60][..]));
+        assert_eq!(pixel(side - 1, side - 1), [205, 208, 212]);
+    }
+
+    #[test]
+    fn a_gradient_of_zero_is_said() {
+        let picture = grey(4, 4);
+        let seen = |value: f32| Seen {
+            layer: "conv1".to_owned(),
+            unit: (0, 0),
+            map: (4, 4),
+            field: field(3, 3),
+            area: [(-1, 1), (-1, 1)],
+            effective: Heat::new(4, 4, vec![value; 16]).unwrap(),
+        };
+        let lines = |value: f32| field_panel(&seen(value), &picture).unwrap().lines;
+        assert_eq!(lines(1.0), ["conv1, unit 0,0 of 4×4", "sees 3 of 4 pixels"]);
+        assert_eq!(lines(0.0)[2], "no influence here: the gradient is 0");
+    }
 }

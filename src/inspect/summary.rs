@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::check_depth;
 use crate::nn::{Field, Layer, Shape, Step};
 use crate::ops::ReceptiveField;
 use crate::{Result, models};
@@ -90,8 +91,9 @@ impl Summary {
     /// `batch` pictures.
     ///
     /// # Errors
-    /// Where the input does not fit.
+    /// A depth of 0; an input that does not fit.
     pub fn new(layers: &Layer, input: Shape, depth: usize, batch: usize) -> Result<Self> {
+        let depth = check_depth(depth)?;
         let trace = layers.trace(input)?;
         Ok(Summary {
             input: input.to_string(),

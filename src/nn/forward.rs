@@ -111,7 +111,7 @@ impl<'a> Pass<'a> {
     fn layer(&self, layer: &Layer, path: &str, x: &Tensor) -> Result<Tensor> {
         let y = self.untapped(layer, path, x).map_err(|error| match error {
             Error::Layer { .. } => error,
-            other => Error::Layer { layer: path.to_owned(), source: Box::new(other) },
+            other => Error::Layer { layer: path.to_owned(), cause: Box::new(other) },
         })?;
         let replaced = match &self.tap {
             Some(tap) => tap.borrow_mut()(path, &y)?,

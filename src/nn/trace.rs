@@ -243,7 +243,7 @@ impl Position {
     }
 
     fn in_layer(&self, error: Error) -> Error {
-        Error::Layer { layer: self.path.clone(), source: Box::new(error) }
+        Error::Layer { layer: self.path.clone(), cause: Box::new(error) }
     }
 
     fn refuse(&self, found: &str) -> Error {

@@ -87,14 +87,17 @@ pub fn bounds(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
+/// Multiples of 1, 2 or 5 times a power of ten, the smallest that are not too many.
 fn linear_ticks(range: &Range<f64>, count: usize) -> Vec<f64> {
-    let rough = (range.end - range.start) / count as f64;
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
-    let step = step.into_iter().find(|step| *step >= rough).unwrap_or(10.0 * power);
-    let (first, last) =
-        ((range.start / step).ceil() as i64, (range.end / step + 1e-9).floor() as i64);
-    (first..=last).map(|i| i as f64 * step).collect()
+    let power = 10f64.powf(((range.end - range.start) / count as f64).log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
+    let ticks = |step: f64| -> Vec<f64> {
+        let first = (range.start / step - 1e-9).ceil() as i64;
+        let last = (range.end / step + 1e-9).floor() as i64;
+        (first..=last).map(|i| i as f64 * step).collect()
+    };
+    let few = steps.into_iter().map(ticks).find(|ticks| ticks.len() <= count + 1);
+    few.unwrap_or_else(|| ticks(10.0 * power))
 }
 
 /// Powers of ten, with 2 and 5, or 3, between where there is room.
@@ -306,7 +309,8 @@ mod tests {
     #[test]
     fn ticks_are_round_and_within() {
         assert_eq!(linear_ticks(&(0.0..1.0), 5), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
-        assert_eq!(linear_ticks(&(0.61..0.89), 4).len(), 2); // 0.7 and 0.8
+        assert_eq!(linear_ticks(&(0.61..0.89), 4).len(), 5); // 0.65 to 0.85
+        assert_eq!(linear_ticks(&(0.0..1.7), 3), [0.0, 0.5, 1.0, 1.5]);
         assert_eq!(log_ticks(&(8e5..2e8), 4), [1e6, 3e6, 1e7, 3e7, 1e8]);
         assert_eq!(log_ticks(&(1.5e6..6e6), 4), [2e6, 5e6]);
     }

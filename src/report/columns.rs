@@ -34,10 +34,16 @@ impl Column {
 
 /// The columns that this group has something to say in.
 pub fn columns(group: &Group) -> Vec<&'static Column> {
+    columns_of(std::slice::from_ref(group))
+}
+
+/// The columns that one of these groups has something to say in.
+fn columns_of(groups: &[Group]) -> Vec<&'static Column> {
+    let rows = || groups.iter().flat_map(|group| &group.rows);
     let has = |column: &&Column| {
-        column.key == "model" || group.rows.iter().any(|row| column.cell(row).value.is_some())
+        column.key == "model" || rows().any(|row| column.cell(row).value.is_some())
     };
-    let several = group.rows.iter().any(|row| row.runs.len() > 1);
+    let several = rows().any(|row| row.runs.len() > 1);
     COLUMNS.iter().filter(has).filter(|column| several || column.key != "runs").collect()
 }
 
@@ -110,7 +116,10 @@ const COLUMNS: &[Column] = &[
         key: "seconds",
         title: "Time",
         help: "Of training and evaluation on the machine named below",
-        cell: |row| of(row.spread(|run| Some(run.seconds())).map(|s| s.mean), duration),
+        cell: |row| {
+            let seconds = |run: &Record| (!run.epochs.is_empty()).then(|| run.seconds());
+            of(row.spread(seconds).map(|s| s.mean), duration)
+        },
     },
     Column {
         key: "peak_memory_mib",
@@ -147,17 +156,9 @@ fn percent(spread: Option<Spread>) -> Cell {
     Cell { deviation, ..of(spread.map(|spread| spread.mean), text) }
 }
 
-/// 11689512 as 11,689,512.
+/// 11689512 as 11,689,512; to the nearest whole number.
 pub(super) fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    crate::digits::thousands(value.round_ties_even() as u64)
 }
 
 /// So many digits that count: 1,234 or 12.3 for 3.
@@ -203,30 +204,30 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
-/// The table as CSV: values in plain units, an empty cell where nothing is known.
-pub fn csv(group: &Group) -> String {
-    let columns = columns(group);
-    let mut header: Vec<String> = ["dataset", "data_kind"]
-        .into_iter()
-        .chain(columns.iter().map(|c| c.key))
-        .map(str::to_owned)
-        .collect();
-    header.extend(["val_top1_sd", "seeds", "folders"].map(str::to_owned));
-    let line = |row: &Row| {
-        let mut cells = vec![group.dataset.clone(), group.kind.to_string()];
-        cells.extend(columns.iter().map(|column| match (column.key, column.cell(row)) {
-            ("model", _) => row.label.clone(),
-            (_, cell) => cell.value.map_or(String::new(), |value| value.to_string()),
-        }));
-        let deviation = row.spread(Record::val_top1).and_then(|spread| spread.deviation);
-        cells.push(deviation.map_or(String::new(), |deviation| deviation.to_string()));
-        let seeds = row.runs.iter().map(|run| run.config.train.seed.to_string());
-        cells.push(seeds.collect::<Vec<_>>().join(" "));
-        cells.push(row.runs.iter().map(Record::name).collect::<Vec<_>>().join(" "));
-        cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",")
-    };
-    let lines = std::iter::once(header.join(",")).chain(group.rows.iter().map(line));
-    lines.map(|line| line + "\n").collect()
+/// The tables as CSV under one header: values in plain units, an empty cell where nothing is known.
+pub fn csv(groups: &[Group]) -> String {
+    let columns = columns_of(groups);
+    let keys = columns.iter().map(|column| column.key);
+    let header = ["dataset", "data_kind"].into_iter().chain(keys);
+    let header: Vec<&str> = header.chain(["val_top1_sd", "seeds", "folders"]).collect();
+    let rows = groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row)));
+    let lines = rows.map(|(group, row)| line(group, row, &columns));
+    std::iter::once(header.join(",")).chain(lines).map(|line| line + "\n").collect()
+}
+
+/// A row as a line of CSV.
+fn line(group: &Group, row: &Row, columns: &[&Column]) -> String {
+    let mut cells = vec![group.dataset.clone(), group.kind.to_string()];
+    cells.extend(columns.iter().map(|column| match (column.key, column.cell(row)) {
+        ("model", _) => row.label.clone(),
+        (_, cell) => cell.value.map_or(String::new(), |value| value.to_string()),
+    }));
+    let deviation = row.spread(Record::val_top1).and_then(|spread| spread.deviation);
+    cells.push(deviation.map_or(String::new(), |deviation| deviation.to_string()));
+    let seeds = row.runs.iter().map(|run| run.config.train.seed.to_string());
+    cells.push(seeds.collect::<Vec<_>>().join(" "));
+    cells.push(row.runs.iter().map(Record::name).collect::<Vec<_>>().join(" "));
+    cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",")
 }
 
 /// A cell of CSV.

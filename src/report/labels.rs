@@ -8,8 +8,10 @@ pub type Box4 = [f64; 4];
 /// A name's place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Placed {
-    /// Where its text begins, on its base line.
+    /// Where its text begins, on its base line; where it ends, if it stands left of its mark.
     pub at: (f64, f64),
+    /// Whether it is placed by its end: fonts differ in how wide they are.
+    pub by_end: bool,
     /// Whether it is so far from its mark that a line must lead there.
     pub far: bool,
 }
@@ -30,21 +32,24 @@ pub fn around(circles: &[(f64, f64, f64)], names: &[&str], size: f64, plane: Box
     for (circle, name) in circles.iter().zip(names) {
         let width = width_of(name, size);
         let choices = candidates(*circle, width, size);
-        let cost = |(distance, area): &(f64, Box4)| {
+        let cost = |(distance, area, _): &(f64, Box4, bool)| {
             let outside = width * size - shared(area, &plane);
             let covered: f64 = taken.iter().map(|other| shared(area, other)).sum();
             4.0 * outside + 2.0 * covered + distance
         };
         let best = choices.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
-        let (distance, area) = best.unwrap_or((0.0, [circle.0, circle.1, circle.0, circle.1]));
-        placed.push(Placed { at: (area[0], area[3] - 0.22 * size), far: distance > 14.0 });
+        let none = [circle.0, circle.1, circle.0, circle.1];
+        let (distance, area, by_end) = best.unwrap_or((0.0, none, false));
+        let at = (if by_end { area[2] } else { area[0] }, area[3] - 0.22 * size);
+        placed.push(Placed { at, by_end, far: distance > 14.0 });
         taken.push(area);
     }
     placed
 }
 
-/// Places around a circle, with how far off they are: right, left, above, below, then rings.
-fn candidates((x, y, r): (f64, f64, f64), width: f64, height: f64) -> Vec<(f64, Box4)> {
+/// Places around a circle, with how far off they are, and whether they end at the circle: right, left,
+/// above, below, then rings.
+fn candidates((x, y, r): (f64, f64, f64), width: f64, height: f64) -> Vec<(f64, Box4, bool)> {
     let area = |left: f64, top: f64| [left, top, left + width, top + height];
     let mut found = Vec::new();
     for gap in [3.0, 12.0, 22.0, 34.0] {
@@ -59,7 +64,7 @@ fn candidates((x, y, r): (f64, f64, f64), width: f64, height: f64) -> Vec<(f64, 
             (5.0, area(x - 0.7 * r - gap - width, y - 0.7 * r - gap - 0.6 * height)),
             (5.0, area(x - 0.7 * r - gap - width, y + 0.7 * r + gap - 0.4 * height)),
         ];
-        found.extend(near.map(|(rank, area)| (rank + gap, area)));
+        found.extend(near.map(|(rank, area)| (rank + gap, area, area[2] < x)));
     }
     found
 }
@@ -114,6 +119,7 @@ mod tests {
         let placed = around(&circles, &names, 12.0, plane);
         let area = |i: usize| {
             let (x, y) = placed[i].at;
+            let x = if placed[i].by_end { x - width_of(names[i], 12.0) } else { x };
             [x, y + 2.64 - 12.0, x + width_of(names[i], 12.0), y + 2.64]
         };
         for (a, b) in [(0, 1), (0, 2), (1, 2)] {

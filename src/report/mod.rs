@@ -82,8 +82,7 @@ impl Report {
     /// Where a figure cannot be drawn, or a file not be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         files::write_bytes(&folder.join("report.html"), self.html()?.as_bytes())?;
-        let csv: String = self.groups.iter().map(columns::csv).collect::<Vec<_>>().join("\n");
-        files::write_bytes(&folder.join("compare.csv"), csv.as_bytes())?;
+        files::write_bytes(&folder.join("compare.csv"), columns::csv(&self.groups).as_bytes())?;
         for group in &self.groups {
             let prefix =
                 if self.groups.len() > 1 { format!("{}-", group.dataset) } else { String::new() };

@@ -109,7 +109,7 @@ impl Record {
 
     /// Seconds of training and evaluation so far.
     pub fn seconds(&self) -> f64 {
-        self.epochs.iter().map(|epoch| epoch.seconds).sum()
+        self.epochs.iter().map(|epoch| epoch.seconds).fold(0.0, |sum, s| sum + s) // `sum` begins at -0
     }
 
     /// The highest resident memory, in MiB, where it was measured.

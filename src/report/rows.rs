@@ -3,7 +3,7 @@
 use super::record::Record;
 use super::views::Views;
 use crate::data::DataKind;
-use crate::train::RunConfig;
+use crate::train::{DataInfo, RunConfig};
 use crate::weights::{PUBLISHED, Published};
 
 /// The mean of some values, and how far they are apart.
@@ -85,16 +85,25 @@ impl Group {
     pub fn all(records: Vec<Record>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         for record in records {
-            let (dataset, kind) = (record.config.data.name.clone(), record.config.data.kind);
-            let known = groups.iter().position(|g| g.dataset == dataset && g.kind == kind);
+            let data = &record.config.data;
+            let known = groups.iter().position(|group| {
+                group.runs().next().is_some_and(|run| same_data(&run.config.data, data))
+            });
             let at = known.unwrap_or_else(|| {
+                let (dataset, kind) = (data.name.clone(), data.kind);
                 groups.push(Group { dataset, kind, rows: Vec::new(), views: None });
                 groups.len() - 1
             });
             groups[at].add(record);
         }
         groups.iter_mut().for_each(Group::label);
+        number(&mut groups);
         groups
+    }
+
+    /// All runs, row by row.
+    pub fn runs(&self) -> impl Iterator<Item = &Record> {
+        self.rows.iter().flat_map(|row| &row.runs)
     }
 
     fn add(&mut self, record: Record) {
@@ -108,12 +117,12 @@ impl Group {
         }
     }
 
-    /// Where two rows are of one network, their folders' names tell them apart.
+    /// Where two rows are of one network, their folders' names tell them apart too.
     fn label(&mut self) {
         let names: Vec<String> = self.rows.iter().map(|row| row.label.clone()).collect();
         for row in &mut self.rows {
             if names.iter().filter(|name| **name == row.label).count() > 1 {
-                row.label = row.first().name();
+                row.label = format!("{} ({})", row.label, row.first().name());
             }
         }
     }
@@ -136,9 +145,38 @@ impl Group {
 
     /// Runs that saw other pictures than the first: their numbers are not quite comparable.
     pub fn other_pictures(&self) -> Vec<&Record> {
-        let runs = || self.rows.iter().flat_map(|row| &row.runs);
-        let first = runs().next().map(|run| &run.config.data.identity);
-        runs().filter(|run| Some(&run.config.data.identity) != first).collect()
+        let first = self.runs().next().map(|run| &run.config.data.identity);
+        self.runs().filter(|run| Some(&run.config.data.identity) != first).collect()
+    }
+
+    /// A sentence on those, where there are any.
+    pub fn caution(&self) -> Option<String> {
+        let others = self.other_pictures();
+        let names: Vec<String> = others.iter().map(|run| run.name()).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "{} saw another selection or split than the first run; compare with care.",
+                names.join(", ")
+            )
+        })
+    }
+}
+
+/// Whether runs on both may stand in one table: the same classes in the same order, and of folders,
+/// which all have one name, the same folder or the same pictures.
+fn same_data(a: &DataInfo, b: &DataInfo) -> bool {
+    let same_place = a.name != "folder" || a.origin == b.origin || a.identity == b.identity;
+    a.name == b.name && a.kind == b.kind && a.classes == b.classes && same_place
+}
+
+/// Data sets of one name are numbered.
+fn number(groups: &mut [Group]) {
+    let names: Vec<String> = groups.iter().map(|group| group.dataset.clone()).collect();
+    for (i, group) in groups.iter_mut().enumerate() {
+        if names.iter().filter(|name| **name == names[i]).count() > 1 {
+            let nth = names[..=i].iter().filter(|name| **name == names[i]).count();
+            group.dataset = format!("{}-{nth}", names[i]);
+        }
     }
 }
 
@@ -146,7 +184,9 @@ impl Group {
 fn same_recipe(a: &RunConfig, b: &RunConfig) -> bool {
     let mut seeded = a.clone();
     seeded.train.seed = b.train.seed;
-    seeded.data.identity.clone_from(&b.data.identity); // a split may follow the seed
+    if a.data.origin == b.data.origin {
+        seeded.data.identity.clone_from(&b.data.identity); // a split may follow the seed
+    }
     a.train.seed != b.train.seed
         && a.train.epochs == b.train.epochs
         && seeded.differences(b).is_empty()

@@ -54,10 +54,11 @@ pub fn scatter(x: Axis, y: Axis, marks: &[Mark], size: Size) -> Result<Sheet> {
     }
     for ((mark, placed), (x, y, _)) in marks.iter().zip(names).zip(circles) {
         if placed.far {
-            let middle = (placed.at.0 + width_of(&mark.name, TEXT) / 2.0, placed.at.1 - TEXT / 3.0);
+            let half = width_of(&mark.name, TEXT) / if placed.by_end { -2.0 } else { 2.0 };
+            let middle = (placed.at.0 + half, placed.at.1 - TEXT / 3.0);
             sheet.line(&[(x, y), middle], &format!("leader {}", mark.class));
         }
-        sheet.text(placed.at, &mark.name, "name");
+        sheet.text(placed.at, &mark.name, if placed.by_end { "end name" } else { "name" });
     }
     if most > 0.0 {
         legend(&mut sheet, most);

@@ -33,14 +33,11 @@ pub fn lead(group: &Group) -> String {
         escape(&classes),
         escape(&outcome(group))
     );
-    let others = group.other_pictures();
-    if !others.is_empty() {
-        let names: Vec<String> = others.iter().map(|run| escape(&run.name())).collect();
-        let names = names.join(", ");
+    if let Some(caution) = group.caution() {
         let _ = writeln!(
             out,
-            "<p class=\"warning\"><b>Not the same pictures everywhere.</b> {names} saw another \
-             selection or split than the first run; compare with care.</p>"
+            "<p class=\"warning\"><b>Not the same pictures everywhere.</b> {}</p>",
+            escape(&caution)
         );
     }
     out
@@ -229,6 +226,8 @@ pub fn learning(group: &Group) -> Result<String> {
 
 /// Classes whose numbers fit into cells.
 const MOST_NUMBERED: usize = 12;
+/// Classes up to which matrices stand beside each other.
+const MOST_BESIDE: usize = 6;
 /// Classes of which a matrix is shown at all.
 const MOST_SHOWN: usize = 100;
 
@@ -271,7 +270,10 @@ fn matrix(row: &Row, confusion: &Confusion) -> String {
             rows.collect::<String>()
         );
     }
-    format!("<figure>\n<h3>{label}</h3>\n{table}<figcaption>{caption}</figcaption></figure>\n")
+    let whole = if classes.len() > MOST_BESIDE { " class=\"whole\"" } else { "" };
+    format!(
+        "<figure{whole}>\n<h3>{label}</h3>\n{table}<figcaption>{caption}</figcaption></figure>\n"
+    )
 }
 
 fn matrix_row(confusion: &Confusion, truth: usize, many: bool) -> String {
@@ -300,6 +302,15 @@ pub fn looks(group: &Group) -> String {
             "<td><img src=\"{url}\" alt=\"{name}\" title=\"{name}\"><small>{truth}</small></td>"
         )
     });
+    let unseen = group.rows.iter().zip(&views.answers).filter(|(_, answers)| answers.is_none());
+    let unseen: Vec<&str> = unseen.map(|(row, _)| row.label.as_str()).collect();
+    let unseen = match unseen.is_empty() {
+        true => String::new(),
+        false => format!(
+            "<p class=\"soft\">Not shown, for want of best.safetensors in the run's folder: {}.</p>\n",
+            escape(&unseen.join(", "))
+        ),
+    };
     let rows = group.rows.iter().zip(&views.answers).filter_map(|(row, answers)| {
         let cells: String = answers.as_ref()?.iter().zip(&views.samples).map(seen).collect();
         let layer = answers.as_ref()?.first().map_or("", |answer| answer.layer.as_str());
@@ -310,7 +321,7 @@ pub fn looks(group: &Group) -> String {
         "<p class=\"soft\">Grad-CAM (Selvaraju et al., 2017) of the likeliest class, on the best weights of the \
          first seed: red is where the named layer's maps speak for that class. Under each picture the class and \
          its probability; ✗ where it is the wrong one.</p>\n<div class=\"scroll\">\n<table \
-         class=\"pictures\">\n<tbody>\n<tr><td>the pictures</td>{}</tr>\n{}</tbody>\n</table>\n</div>\n",
+         class=\"pictures\">\n<tbody>\n<tr><td>the pictures</td>{}</tr>\n{}</tbody>\n</table>\n</div>\n{unseen}",
         head.collect::<String>(),
         rows.collect::<String>()
     )
@@ -423,7 +434,7 @@ fn account(row: &Row, run: &Record) -> String {
 
 fn recipe(run: &Record) -> String {
     let train = &run.config.train;
-    format!(
+    let plain = format!(
         "{} epochs of batches of {}, {}, rate {} ({}), weight decay {}, label smoothing {}",
         train.epochs,
         train.batch_size,
@@ -432,7 +443,8 @@ fn recipe(run: &Record) -> String {
         train.schedule,
         train.weight_decay,
         train.label_smoothing
-    )
+    );
+    [vec![plain], train.finetune.in_words()].concat().join(", ")
 }
 
 /// A command line as it was typed, but that the program is named without its folder.

@@ -49,6 +49,27 @@ impl FineTune {
         *self == FineTune::default()
     }
 
+    /// What it does otherwise than to train every layer alike, a phrase each.
+    pub fn in_words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if !self.freeze.is_empty() {
+            words.push(format!("{} frozen", self.freeze.join(", ")));
+        }
+        if let Some(epochs) = self.unfreeze_every {
+            words.push(format!("a layer thawing every {epochs} epochs"));
+        }
+        if let Some(lr) = self.head_lr {
+            words.push(format!("the last layer at rate {lr}"));
+        }
+        if self.lr_decay != 1.0 {
+            words.push(format!("each layer at {} of the rate of the next", self.lr_decay));
+        }
+        if self.cache_features {
+            words.push("features kept".to_owned());
+        }
+        words
+    }
+
     /// Whether every layer but the last stays as it is to the end.
     pub fn freezes_backbone(&self) -> bool {
         self.freeze.iter().any(|name| name == BACKBONE) && self.unfreeze_every.is_none()

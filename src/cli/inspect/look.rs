@@ -1,6 +1,9 @@
 //! What each command of `convzoo inspect` does.
 
+use anyhow::Context;
+
 use super::*;
+use crate::cli::{classes, print_line};
 
 impl Images {
     /// Every picture's name and the picture.
@@ -45,45 +48,49 @@ fn sheet(viewer: &Viewer, what: &str, sections: Vec<Section>) -> Sheet {
 
 impl Filters {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let target = self.out.target("filters.png")?;
         let viewer = self.weights.open()?;
         let sections = vec![inspect::show_filters(&viewer)?];
-        self.out.write("filters", &sheet(&viewer, "First filters", sections))
+        target.write(&sheet(&viewer, "First filters", sections))
     }
 }
 
 impl Maps {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let target = self.out.target("maps.png")?;
         let viewer = self.weights.open()?;
-        let look =
-            |subject: &Subject| inspect::show_maps(&viewer, subject, &self.layers, self.most);
+        let (layers, most) = (&self.layers, self.most.into());
+        let look = |subject: &Subject| inspect::show_maps(&viewer, subject, layers, most);
         let sections = self.images.sections(&viewer, look)?;
-        self.out.write("maps", &sheet(&viewer, "Feature maps", sections))
+        target.write(&sheet(&viewer, "Feature maps", sections))
     }
 }
 
 impl GradCam {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let target = self.out.target("gradcam.png")?;
         let viewer = self.weights.open()?;
         let classes = self.class.iter().map(|name| viewer.find_class(name));
         let classes = classes.collect::<crate::Result<Vec<_>>>()?;
-        let layer = self.layer.as_deref();
+        let (layer, top) = (self.layer.as_deref(), self.top.into());
         let look = |subject: &Subject| {
-            Ok(vec![inspect::show_gradcam(&viewer, subject, layer, &classes, self.top)?])
+            Ok(vec![inspect::show_gradcam(&viewer, subject, layer, &classes, top)?])
         };
         let sections = self.images.sections(&viewer, look)?;
-        self.out.write("gradcam", &sheet(&viewer, "Grad-CAM", sections))
+        target.write(&sheet(&viewer, "Grad-CAM", sections))
     }
 }
 
 impl Occlusion {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let target = self.out.target("occlusion.png")?;
         let viewer = self.weights.open()?;
         let class = self.class.as_ref().map(|name| viewer.find_class(name)).transpose()?;
         let window = window(&viewer, self.patch, self.stride);
         let look =
             |subject: &Subject| Ok(vec![inspect::show_occlusion(&viewer, subject, class, window)?]);
         let sections = self.images.sections(&viewer, look)?;
-        self.out.write("occlusion", &sheet(&viewer, "Occlusion maps", sections))
+        target.write(&sheet(&viewer, "Occlusion maps", sections))
     }
 }
 
@@ -95,31 +102,36 @@ fn window(viewer: &Viewer, patch: Option<usize>, stride: Option<usize>) -> Windo
 
 impl Fields {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let target = self.out.target("receptive-field.png")?;
         let viewer = self.weights.open()?;
         let look = |subject: &Subject| {
             let fields = inspect::show_receptive_fields(&viewer, subject, &self.layers, self.unit)?;
             Ok(vec![fields])
         };
         let sections = self.images.sections(&viewer, look)?;
-        self.out.write("receptive-field", &sheet(&viewer, "Receptive fields", sections))
+        target.write(&sheet(&viewer, "Receptive fields", sections))
     }
 }
 
 impl Kernels {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let target = self.out.target("kernels.png")?;
         let mut sections = Vec::new();
         for read in self.images.read() {
             let (name, picture) = read?;
-            sections.push(named(&name, inspect::show_kernels(&picture)?));
+            let section = inspect::show_kernels(&picture).with_context(|| name.clone())?;
+            sections.push(named(&name, section));
         }
         let title = "Filters made by hand".to_owned();
-        self.out.write("kernels", &Sheet { title, sections })
+        target.write(&Sheet { title, sections })
     }
 }
 
 impl Mistakes {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let viewer = self.weights.open()?;
+        let target = self.out.target("mistakes.png")?;
+        let file = self.weights.file()?;
+        let viewer = Viewer::new(&file)?;
         let request = DataRequest {
             data_dir: self.data_dir,
             limit: self.limit,
@@ -131,18 +143,21 @@ impl Mistakes {
             let (found, needed) = (dataset.classes.len(), viewer.classes.len());
             bail!("data set {}: has {found} classes, the weights {needed}", dataset.name);
         }
+        classes::check(&file, &dataset)?;
         let options = LoaderOptions { workers: 2, ..LoaderOptions::default() };
         let loader = Loader::new(dataset.val.clone(), viewer.pipeline.clone(), options)?;
-        let found = inspect::most_wrong(&viewer.model.network, &loader, self.most)?;
-        let section = inspect::show_mistakes(&viewer, &found, dataset.val.as_ref())?;
+        let found = inspect::most_wrong(&viewer.model.network, &loader, self.most.into())?;
+        let (source, classes) = (dataset.val.as_ref(), &dataset.classes);
+        let section = inspect::show_mistakes(&viewer, &found, source, classes)?;
         print_line(&format!("{}: {}", dataset.name, section.heading))?;
         let title = format!("Mistakes of {} on {}", viewer.model.architecture.name, dataset.name);
-        self.out.write("mistakes", &Sheet { title, sections: vec![section] })
+        target.write(&Sheet { title, sections: vec![section] })
     }
 }
 
 impl All {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let target = self.out.target("inspect.html")?;
         let viewer = self.weights.open()?;
         let window = window(&viewer, None, None);
         let mut sections = vec![inspect::show_filters(&viewer)?];
@@ -159,8 +174,6 @@ impl All {
             all.extend(inspect::show_maps(&viewer, subject, &[], 10)?);
             Ok(all)
         })?);
-        let file = self.out.out.unwrap_or_else(|| "inspect.html".into());
-        let out = Out { out: Some(file), ..self.out };
-        out.write("inspect", &sheet(&viewer, "Inside", sections))
+        target.write(&sheet(&viewer, "Inside", sections))
     }
 }

@@ -1,6 +1,7 @@
 //! `convzoo inspect ...`
 
 mod look;
+mod out;
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +9,14 @@ use anyhow::bail;
 use candle_core::Device;
 use clap::{Args, Subcommand};
 
-use super::print_line;
 use crate::data::{DataRequest, Limits, Loader, LoaderOptions, decode_file};
 use crate::inspect::{self, Section, Sheet, Subject, Viewer, Window};
 use crate::ops::Pair;
-use crate::weights::{self, WeightSource};
+use crate::weights::{self, WeightFile, WeightSource};
+use out::Out;
+pub(super) use out::writable;
 
-/// Look into a network: what it has learned, what it makes of a picture, and where it looks.
+/// Look into a network: filters, feature maps, Grad-CAM, occlusion, receptive fields, mistakes.
 #[derive(Args)]
 pub struct InspectArgs {
     #[command(subcommand)]
@@ -62,16 +64,6 @@ struct Images {
 }
 
 #[derive(Args)]
-struct Out {
-    /// The file: .png, .svg, .jpg or .html [default: the command's name, .png]
-    #[arg(short, long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// Pixels of a PNG or JPEG for one of the sheet's, which is about 1000 wide
-    #[arg(long, value_name = "FACTOR", default_value_t = 2.0, value_parser = scale)]
-    scale: f64,
-}
-
-#[derive(Args)]
 struct Filters {
     #[command(flatten)]
     weights: Weights,
@@ -86,11 +78,11 @@ struct Maps {
     #[command(flatten)]
     weights: Weights,
     /// Layers, as in conv1,layer2.0 [default: the outermost]
-    #[arg(long, value_delimiter = ',', value_name = "LAYERS")]
+    #[arg(long, value_delimiter = ',', value_name = "LAYERS", value_parser = listed)]
     layers: Vec<String>,
     /// Maps to show of a layer: those that vary most
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    most: usize,
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    most: u16,
     #[command(flatten)]
     out: Out,
 }
@@ -105,11 +97,11 @@ struct GradCam {
     #[arg(long, value_name = "LAYER")]
     layer: Option<String>,
     /// Classes, by name or number [default: the likeliest]
-    #[arg(long, value_delimiter = ',', value_name = "CLASSES")]
+    #[arg(long, value_delimiter = ',', value_name = "CLASSES", value_parser = listed)]
     class: Vec<String>,
     /// How many of the likeliest classes
-    #[arg(long, value_name = "K", default_value_t = 2)]
-    top: usize,
+    #[arg(long, value_name = "K", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    top: u16,
     #[command(flatten)]
     out: Out,
 }
@@ -140,7 +132,7 @@ struct Fields {
     #[command(flatten)]
     weights: Weights,
     /// Layers, as in conv1,layer2.0 [default: the outermost]
-    #[arg(long, value_delimiter = ',', value_name = "LAYERS")]
+    #[arg(long, value_delimiter = ',', value_name = "LAYERS", value_parser = listed)]
     layers: Vec<String>,
     /// Row and column of the unit, as in 3,4 [default: the middle]
     #[arg(long, value_name = "ROW,COLUMN", value_parser = unit)]
@@ -161,7 +153,7 @@ struct Kernels {
 struct Mistakes {
     #[command(flatten)]
     weights: Weights,
-    /// Pictures: cats-dogs, cats-dogs-drawn, mnist, or folder
+    /// Pictures: cats-dogs, cats-dogs-drawn, mnist, cifar-10, or folder
     #[arg(long, value_name = "NAME")]
     dataset: String,
     /// Where the pictures are
@@ -171,8 +163,8 @@ struct Mistakes {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// How many mistakes to show
-    #[arg(long, value_name = "N", default_value_t = 24)]
-    most: usize,
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..))]
+    most: u16,
     #[command(flatten)]
     out: Out,
 }
@@ -208,6 +200,14 @@ pub(super) fn scale(text: &str) -> anyhow::Result<f64> {
     }
 }
 
+/// A name of a list, without the blanks around it.
+fn listed(text: &str) -> anyhow::Result<String> {
+    match text.trim() {
+        "" => bail!("a name is missing; names stand apart by commas, as in conv1,layer2.0"),
+        name => Ok(name.to_owned()),
+    }
+}
+
 /// `3,4`
 fn unit(text: &str) -> anyhow::Result<Pair> {
     let numbers: Option<(usize, usize)> =
@@ -220,22 +220,12 @@ fn unit(text: &str) -> anyhow::Result<Pair> {
 
 impl Weights {
     fn open(&self) -> anyhow::Result<Viewer> {
+        Ok(Viewer::new(&self.file()?)?)
+    }
+
+    fn file(&self) -> anyhow::Result<WeightFile> {
         let source = WeightSource::parse(&self.weights)?;
         let path = source.fetch(self.model.as_deref(), self.mirror.as_deref())?;
-        let file = weights::load(&path, &Device::Cpu)?.described(self.model.as_deref())?;
-        Ok(Viewer::new(&file)?)
-    }
-}
-
-impl Out {
-    /// Writes a sheet where it belongs, and says so.
-    fn write(&self, command: &str, sheet: &Sheet) -> anyhow::Result<()> {
-        let path = self.out.clone().unwrap_or_else(|| format!("{command}.png").into());
-        match path.extension().and_then(|ending| ending.to_str()) {
-            Some("html") => sheet.page().write(&path)?,
-            Some("png" | "svg" | "jpg") => sheet.drawing().write(&path, self.scale)?,
-            _ => bail!("-o {}: it is written as .png, .svg, .jpg or .html", path.display()),
-        }
-        print_line(&format!("wrote {}", path.display()))
+        Ok(weights::load(&path, &Device::Cpu)?.described(self.model.as_deref())?)
     }
 }

@@ -4,6 +4,7 @@
 use super::super::drawing::Hue;
 use super::caption::{look, what};
 use crate::Result;
+use crate::digits::thousands;
 use crate::nn::{Layer, Shape};
 
 /// A part of the figure.
@@ -13,8 +14,8 @@ pub(super) enum Node {
     Op(Op),
     /// Parts in turn, with the name of the group they are.
     Row(Row),
-    /// Rows side by side on the same input, joined along the channels.
-    Lanes(Vec<Row>),
+    /// Rows side by side on the same input, joined along the channels, under one name.
+    Lanes { name: String, rows: Vec<Row> },
     /// A row, and a shortcut around it: another row, or nothing at all.
     Sum(Row, Option<Row>),
     /// A side exit.
@@ -70,7 +71,7 @@ impl Node {
         match self {
             Node::Op(_) | Node::Exit(_) => 1,
             Node::Row(row) => row.count(),
-            Node::Lanes(rows) => rows.iter().map(Row::count).sum(),
+            Node::Lanes { rows, .. } => rows.iter().map(Row::count).sum(),
             Node::Sum(body, side) => body.count() + side.as_ref().map_or(0, Row::count),
         }
     }
@@ -98,7 +99,8 @@ pub(super) fn node(layer: &Layer, at: Place) -> Result<Node> {
             let lane = |(name, layer): &(String, Layer)| {
                 as_row(node(layer, child(below, name, &join(at.path, name)))?, name)
             };
-            Ok(Node::Lanes(layers.iter().map(lane).collect::<Result<_>>()?))
+            let rows = layers.iter().map(lane).collect::<Result<_>>()?;
+            Ok(Node::Lanes { name: at.name.to_owned(), rows })
         }
         Layer::Residual { body, shortcut } => {
             let body = as_row(node(body, Place { name: "", ..below })?, "")?;
@@ -166,9 +168,17 @@ pub(super) fn is_closed(layer: &Layer) -> bool {
     !layer.children().is_empty() && unit(layer).is_none()
 }
 
+/// The layer; of a side exit its head, for the exit itself passes its input on.
+pub(super) fn head_of(layer: &Layer) -> &Layer {
+    match layer {
+        Layer::AuxHead { head, .. } => head,
+        other => other,
+    }
+}
+
 /// A block for `layer`, which the figure shows as `shown`.
 fn op(shown: &Layer, layer: &Layer, at: Place) -> Result<Op> {
-    let trace = layer.trace(at.input)?;
+    let trace = head_of(layer).trace(at.input)?;
     let output = trace.output;
     let mut lines = vec![what(shown, at.input), shape(output)];
     if !at.name.is_empty() && !at.name.chars().all(|c| c.is_ascii_digit()) {
@@ -183,8 +193,8 @@ fn op(shown: &Layer, layer: &Layer, at: Place) -> Result<Op> {
         shown.kind(),
         shape(at.input),
         shape(output),
-        layer.parameter_count(),
-        trace.macs(),
+        thousands(layer.parameter_count() as u64),
+        thousands(trace.macs()),
     );
     let (hue, mark) = look(shown);
     let (path, closed) = (at.path.to_owned(), is_closed(layer));

@@ -18,10 +18,8 @@ pub(super) fn look(layer: &Layer) -> (Hue, Mark) {
         Layer::Sequential(layers) => match layers.first() {
             Some((_, Layer::Residual { .. })) => (Hue::Residual, Mark::Shortcuts(blocks(layers))),
             Some((_, first)) if layers.len() == 1 => look(first),
-            _ if lanes(layers) > 0 => (Hue::Branches, Mark::Lanes(lanes(layers))),
-            _ if layers.iter().any(|(_, layer)| matches!(layer, Layer::Conv2d(_))) => {
-                (Hue::Conv, Mark::None)
-            }
+            _ if is_module(layer) => (Hue::Branches, Mark::Lanes(lanes(layers))),
+            _ if convolutions(layer) > 0 => (Hue::Conv, Mark::None),
             _ if layers.iter().any(|(_, layer)| matches!(layer, Layer::Linear { .. })) => {
                 (Hue::Dense, Mark::None)
             }
@@ -60,9 +58,10 @@ pub(super) fn what(layer: &Layer, input: Shape) -> String {
         Layer::PaddedIdentity { stride, .. } => format!("pad{}", strided((*stride, *stride))),
         Layer::Branches(layers) => format!("{} branches", layers.len()),
         Layer::Residual { body, .. } => kernels(body),
-        Layer::Sequential(layers) => match (blocks(layers), lanes(layers)) {
+        Layer::Sequential(layers) if is_module(layer) => format!("{} branches", lanes(layers)),
+        Layer::Sequential(layers) => match (blocks(layers), convolutions(layer)) {
             (0, 0) => format!("{} layers", layers.len()),
-            (0, n) => format!("{n} branches"),
+            (0, n) => format!("{n} conv"),
             (1, _) => "1 block".to_owned(),
             (n, _) => format!("{n} blocks"),
         },
@@ -73,6 +72,13 @@ pub(super) fn what(layer: &Layer, input: Shape) -> String {
 /// How many residual blocks there are among layers.
 fn blocks(layers: &[(String, Layer)]) -> usize {
     layers.iter().filter(|(_, layer)| matches!(layer, Layer::Residual { .. })).count()
+}
+
+/// How many convolutions there are in a layer.
+fn convolutions(layer: &Layer) -> usize {
+    let mut count = 0;
+    layer.walk("", &mut |_, layer| count += usize::from(matches!(layer, Layer::Conv2d(_))));
+    count
 }
 
 /// How many branches the first branching among layers has.
@@ -87,6 +93,13 @@ fn lanes(layers: &[(String, Layer)]) -> usize {
 /// Whether it is a few layers in turn with branches among them, as SqueezeNet's modules are.
 pub(super) fn is_module(layer: &Layer) -> bool {
     matches!(layer, Layer::Sequential(layers) if layers.len() <= 6 && lanes(layers) > 0)
+}
+
+/// Whether it is a few layers in turn with two convolutions or more, as the plain nets' blocks are.
+pub(super) fn is_plain_block(layer: &Layer) -> bool {
+    let Layer::Sequential(layers) = layer else { return false };
+    let convolutions = layers.iter().filter(|(_, layer)| matches!(layer, Layer::Conv2d(_)));
+    layers.len() <= 6 && convolutions.count() > 1
 }
 
 /// The kernels of a residual block's body, as in `1×1 3×3 1×1`.

@@ -25,7 +25,7 @@ pub(super) fn figure(name: &str, layers: &Layer, input: Shape, row: &Row) -> Res
     let style =
         Style { scale: Scale { largest: largest(input), side: 96.0 }, links: false, names: true };
     let mut hues = Vec::new();
-    row.items.iter().for_each(|node| note_hues(node, &mut hues));
+    note_row(row, &mut hues);
     let mut items = title(name, input);
     items.extend(legend(&hues, 30.0).into_iter().map(|item| item.moved(MARGIN, MARGIN)));
     let mut bottom = 62.0;
@@ -59,6 +59,13 @@ pub(super) fn strip(title: &str, row: &Row, input: Shape, side: f64) -> Drawing 
         width = width.max(line.width + 2.0 * MARGIN);
     }
     Drawing { width, height: bottom, title: title.to_owned(), items }
+}
+
+/// What the colours of a page's figures mean.
+pub(super) fn key(hues: &[Hue]) -> Drawing {
+    let items = legend(hues, MARGIN).into_iter().map(|item| item.moved(MARGIN, 0.0)).collect();
+    let (width, title) = (legend_width(hues) + 2.0 * MARGIN, "what the colours mean".to_owned());
+    Drawing { width, height: MARGIN + 8.0, title, items }
 }
 
 fn title(name: &str, input: Shape) -> Vec<Item> {
@@ -99,7 +106,14 @@ fn flatten(style: &Style, row: &Row, group: &str, parts: &mut Vec<Part>) {
                 let group = if named { inner.name.as_str() } else { group };
                 flatten(style, inner, group, parts);
             }
-            other => parts.push(Part { group: group.to_owned(), laid: style.node(other) }),
+            other => {
+                // Branches that are in no group are one.
+                let group = match other {
+                    Node::Lanes { name, .. } if group.is_empty() => name.as_str(),
+                    _ => group,
+                };
+                parts.push(Part { group: group.to_owned(), laid: style.node(other) });
+            }
         }
     }
 }
@@ -173,6 +187,11 @@ fn line_of(parts: Vec<Part>, comes: bool, goes: bool) -> Laid {
     laid
 }
 
+/// Adds the colours of a row's blocks, but for the one that says nothing.
+pub(super) fn note_row(row: &Row, hues: &mut Vec<Hue>) {
+    row.items.iter().for_each(|node| note_hues(node, hues));
+}
+
 fn note_hues(node: &Node, hues: &mut Vec<Hue>) {
     let mut note = |hue: Hue| {
         if !hues.contains(&hue) && hue != Hue::Plain {
@@ -181,13 +200,8 @@ fn note_hues(node: &Node, hues: &mut Vec<Hue>) {
     };
     match node {
         Node::Op(op) | Node::Exit(op) => note(op.hue),
-        Node::Row(row) => row.items.iter().for_each(|node| note_hues(node, hues)),
-        Node::Lanes(rows) => {
-            rows.iter().flat_map(|row| &row.items).for_each(|node| note_hues(node, hues));
-        }
-        Node::Sum(body, side) => {
-            let side = side.iter().flat_map(|row| &row.items);
-            body.items.iter().chain(side).for_each(|node| note_hues(node, hues));
-        }
+        Node::Row(row) => note_row(row, hues),
+        Node::Lanes { rows, .. } => rows.iter().for_each(|row| note_row(row, hues)),
+        Node::Sum(body, side) => [body].into_iter().chain(side).for_each(|row| note_row(row, hues)),
     }
 }

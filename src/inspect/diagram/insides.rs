@@ -1,5 +1,5 @@
-//! What is in the blocks that a figure does not look into: each kind of residual block or branching
-//! once.
+//! What is in the blocks that a figure does not look into: each kind of residual block, branching or
+//! plain block once.
 
 use super::super::drawing::{Item, text_width};
 use super::block::{self, Node, Place, Row};
@@ -23,7 +23,8 @@ struct Inside<'a> {
     more: usize,
 }
 
-/// One drawing for each kind of residual block or branching that the figure does not look into.
+/// One drawing for each kind of residual block, branching or plain block that the figure does not look
+/// into.
 pub(super) fn insides(layers: &Layer, input: Shape, row: &Row) -> Result<Vec<Laid>> {
     let mut hidden = Vec::new();
     row.items.iter().for_each(|node| note_hidden(node, &mut hidden));
@@ -51,7 +52,7 @@ fn note_hidden(node: &Node, hidden: &mut Vec<String>) {
     match node {
         Node::Op(op) => hidden.push(op.path.clone()),
         Node::Row(row) => row.items.iter().for_each(|node| note_hidden(node, hidden)),
-        Node::Lanes(rows) => {
+        Node::Lanes { rows, .. } => {
             rows.iter().flat_map(|row| &row.items).for_each(|node| note_hidden(node, hidden));
         }
         Node::Sum(body, side) => {
@@ -73,11 +74,7 @@ fn collect<'a>(
     let under = |block: &String| {
         !block.is_empty() && (path == block || path.starts_with(&format!("{block}.")))
     };
-    let shown_inside = match layer {
-        Layer::Residual { .. } | Layer::Branches(_) => true,
-        _ => caption::is_module(layer) && hidden.iter().any(|block| block == path),
-    };
-    if shown_inside && hidden.iter().any(under) {
+    if has_kind(layer) && hidden.iter().any(under) {
         let kind = kind(layer);
         match found.iter_mut().find(|inside| inside.kind == kind) {
             Some(known) => known.more += 1,
@@ -96,6 +93,13 @@ fn collect<'a>(
         }
     }
     Ok(())
+}
+
+/// Whether a layer is of those that are shown from inside.
+fn has_kind(layer: &Layer) -> bool {
+    matches!(layer, Layer::Residual { .. } | Layer::Branches(_))
+        || caption::is_module(layer)
+        || caption::is_plain_block(layer)
 }
 
 /// What two blocks have in common that look the same inside: all but the numbers of channels.
@@ -118,8 +122,8 @@ fn draw_inside(inside: &Inside) -> Result<Laid> {
     let Inside { path, layer, input, more, .. } = inside;
     let at = Place { path, name: "", input: *input, depth: usize::MAX };
     // Branches stand one above the other: smaller, and without their names.
-    let (side, names) =
-        if matches!(layer, Layer::Residual { .. }) { (44.0, true) } else { (30.0, false) };
+    let forks = matches!(layer, Layer::Branches(_)) || caption::is_module(layer);
+    let (side, names) = if forks { (30.0, false) } else { (44.0, true) };
     let style = Style { scale: Scale { largest: largest(*input), side }, links: false, names };
     let mut laid = style.node(&block::node(layer, at)?);
     let others = match more {

@@ -45,7 +45,7 @@ impl Style {
         match node {
             Node::Op(op) => self.op(op, 0.0),
             Node::Row(row) => self.row(row),
-            Node::Lanes(rows) => self.lanes(rows),
+            Node::Lanes { rows, .. } => self.lanes(rows),
             Node::Sum(body, side) => self.sum(body, side.as_ref()),
             Node::Exit(op) => self.exit(op),
         }

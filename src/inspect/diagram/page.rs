@@ -1,10 +1,11 @@
 //! The figure as a page whose blocks open: level by level, down to the single layers.
 
+use super::super::check_depth;
 use super::super::page::Page;
 use super::block::{self, Place, Row, shape};
 use super::caption;
-use super::figure;
 use super::layout::anchor;
+use super::{figure, hues};
 use crate::Result;
 use crate::nn::{Layer, Shape};
 
@@ -12,14 +13,16 @@ use crate::nn::{Layer, Shape};
 /// below it; those above `depth` are open.
 ///
 /// # Errors
-/// Where the input does not fit.
+/// A depth of 0; an input that does not fit.
 pub fn page(name: &str, layers: &Layer, input: Shape, depth: Option<usize>) -> Result<Page> {
+    let open = check_depth(depth.unwrap_or(1))?;
     let mut page = Page::new(&format!("{name} on {}", shape(input)));
     page.text(
         "Click on a block to look into it. Solids are as high and as deep as a map has rows and \
                columns (by the square root), and as thick as it has channels.",
     );
-    level(&mut page, layers, "", input, depth.unwrap_or(1))?;
+    page.drawing(&figure::key(&hues(layers, input)?));
+    level(&mut page, layers, "", input, open)?;
     Ok(page)
 }
 
@@ -36,7 +39,8 @@ fn level(page: &mut Page, layer: &Layer, path: &str, input: Shape, open: usize) 
         block::Node::Row(row) => row,
         other => Row { name: String::new(), items: vec![other] },
     };
-    page.drawing(&figure::strip(path, &row, input, if whole { 44.0 } else { 84.0 }));
+    let title = if path.is_empty() { "the outermost layers" } else { path };
+    page.drawing(&figure::strip(title, &row, input, if whole { 44.0 } else { 84.0 }));
     if whole { Ok(()) } else { inner(page, layer, path, input, open) }
 }
 
@@ -48,7 +52,8 @@ fn inner(page: &mut Page, layer: &Layer, path: &str, input: Shape, open: usize) 
         if name.is_empty() {
             inner(page, child, &path, shape_here, open)?;
         } else if has_inside(child, &path, shape_here)? {
-            let title = format!("{path}: {} to {}", shape(shape_here), shape(output));
+            let end = block::head_of(child).trace(shape_here)?.output;
+            let title = format!("{path}: {} to {}", shape(shape_here), shape(end));
             page.open(&anchor(&path), &title, open > 1);
             level(page, child, &path, shape_here, open.saturating_sub(1))?;
             page.close();

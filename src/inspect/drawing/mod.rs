@@ -191,19 +191,24 @@ impl Drawing {
         png(&raster::picture(self, scale)?)
     }
 
-    /// Writes `.svg`, `.png` or `.jpg`, as the path says; the last two with `scale` pixels for one of
+    /// Writes `.svg`, `.png` or `.jpg` (`.jpeg`), as the path says; the last two with `scale` pixels for one of
     /// the drawing's.
     ///
     /// # Errors
     /// Another ending, or a file that cannot be written.
     pub fn write(&self, path: &Path, scale: f64) -> Result<()> {
-        match path.extension().and_then(|ending| ending.to_str()) {
-            Some("svg") => files::write_bytes(path, self.svg().as_bytes()),
-            Some("png") => files::write_bytes(path, &self.png(scale)?),
-            Some("jpg") => files::write_bytes(path, &jpeg(&raster::picture(self, scale)?)?),
+        match ending(path).as_str() {
+            "svg" => files::write_bytes(path, self.svg().as_bytes()),
+            "png" => files::write_bytes(path, &self.png(scale)?),
+            "jpg" | "jpeg" => files::write_bytes(path, &jpeg(&raster::picture(self, scale)?)?),
             _ => Err(Error::file(path, "a drawing can be written as .svg, .png or .jpg")),
         }
     }
+}
+
+/// A path's ending in small letters; empty where it has none.
+pub(crate) fn ending(path: &Path) -> String {
+    path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase()
 }
 
 /// A picture as a PNG file.

@@ -82,7 +82,7 @@ fn folders_of_pictures_are_kept_apart() {
     // A split of the same folder that follows the seed.
     edit(&folders[2], "config.json", |config| config["data"]["identity"] = "b".into());
     assert_eq!(groups()[0].rows[0].runs.len(), 2);
-    assert!(groups()[0].caution().unwrap().starts_with("resnet18-1 saw another selection"));
+    assert!(groups()[0].caution().unwrap().starts_with("resnet18-2, alexnet-1 saw another"));
     // The same names of classes, but other pictures.
     edit(&folders[2], "config.json", |config| config["data"]["origin"] = "zoo".into());
     let names: Vec<String> = groups().into_iter().map(|group| group.dataset).collect();

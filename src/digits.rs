@@ -13,9 +13,20 @@ pub(crate) fn thousands(n: u64) -> String {
     out
 }
 
+/// `1 thread`, `2 threads`.
+pub(crate) fn counted(n: usize, what: &str) -> String {
+    format!("{} {what}{}", thousands(n as u64), if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::thousands;
+    use super::*;
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!(counted(1, "thread"), "1 thread");
+        assert_eq!(counted(2048, "thread"), "2,048 threads");
+    }
 
     #[test]
     fn groups_of_three_from_the_right() {

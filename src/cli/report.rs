@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::matching::run_folders;
 use super::progress::Voice;
 use super::{print_json, table};
+use crate::digits::counted;
 use crate::files;
 use crate::report::{Group, Record, Report, Row, Sample, columns};
 use crate::train::RunFolder;
@@ -117,12 +118,12 @@ fn text(group: &Group) -> String {
     let config = group.rows[0].config();
     let machine = config.machine.as_ref().map_or(String::new(), |machine| format!("; {machine}"));
     format!(
-        "\n{} ({}): {} pictures to train on, {} to validate; {} threads{machine}\n\n{}",
+        "\n{} ({}): {} pictures to train on, {} to validate; {}{machine}\n\n{}",
         group.dataset,
         group.kind,
         config.data.train_images,
         config.data.val_images,
-        config.threads,
+        counted(config.threads, "thread"),
         table(&header, &rows)
     )
 }

@@ -14,6 +14,7 @@ use super::progress::{View, Voice};
 use super::session::Session;
 use super::{config_file, learn, print_json, scores, thousands};
 use crate::data::{DataKind, Loader};
+use crate::digits::counted;
 use crate::train::{
     Assessment, Assessments, CachedFeatures, ClassWeights, GradientRule, Job, Outcome, RunFolder,
     RunLock, Summary, TensorBoard, TrainConfig, Trainable, Trainer, Views, assess,
@@ -144,8 +145,7 @@ fn announce(session: &Session, only_measured: bool, voice: Voice) {
     if !train.finetune.is_default() {
         voice.say(&format!("layers    {}", layers(session)));
     }
-    let s = if config.threads == 1 { "" } else { "s" };
-    voice.say(&format!("device    {}, {} thread{s}", config.device, config.threads));
+    voice.say(&format!("device    {}, {}", config.device, counted(config.threads, "thread")));
 }
 
 /// What a run does that most do not.

@@ -11,6 +11,7 @@ use super::rows::{Group, Row};
 use super::views::{Answer, Sample};
 use crate::Result;
 use crate::data::DataKind;
+use crate::digits::counted;
 
 /// What the pictures are and what came out, in a few sentences.
 pub fn lead(group: &Group) -> String {
@@ -401,7 +402,11 @@ fn account(row: &Row, run: &Record) -> String {
         ("Began, ended", escape(&format!("{}, {}", when[0], when[1]))),
         (
             "Machine",
-            escape(&format!("{machine}; {} with {} threads", config.device, config.threads)),
+            escape(&format!(
+                "{machine}; {} with {}",
+                config.device,
+                counted(config.threads, "thread")
+            )),
         ),
         (
             "Data",

@@ -18,6 +18,7 @@ pub use engine::{Engine, TakeGradient};
 pub use field::Field;
 pub use forward::{AuxLogits, Mode, Output};
 pub use init::{Distribution, Init};
+pub(crate) use layer::join;
 pub use layer::{
     Conv2d, Layer, adaptive_avg_pool, aux_head, avg_pool, batch_norm, branches, conv, dropout,
     linear, lrn, max_pool, numbered, residual, sequential,

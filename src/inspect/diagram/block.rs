@@ -5,7 +5,7 @@ use super::super::drawing::Hue;
 use super::caption::{look, what};
 use crate::Result;
 use crate::digits::thousands;
-use crate::nn::{Layer, Shape};
+use crate::nn::{Layer, Shape, join};
 
 /// A part of the figure.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,12 +204,4 @@ fn op(shown: &Layer, layer: &Layer, at: Place) -> Result<Op> {
 /// `64×112×112`
 pub(super) fn shape(shape: Shape) -> String {
     shape.to_string().replace('x', "×")
-}
-
-pub(super) fn join(parent: &str, name: &str) -> String {
-    match (parent, name) {
-        ("", name) => name.to_owned(),
-        (parent, "") => parent.to_owned(),
-        (parent, name) => format!("{parent}.{name}"),
-    }
 }

@@ -8,7 +8,7 @@ use super::cuboid::Scale;
 use super::figure::{MARGIN, NAME, PAGE, largest};
 use super::layout::{Laid, Style};
 use crate::Result;
-use crate::nn::{Layer, Shape};
+use crate::nn::{Layer, Shape, join};
 
 /// Kinds that are shown.
 const INSIDES: usize = 8;
@@ -87,7 +87,7 @@ fn collect<'a>(
     }
     let mut shape = input;
     for (name, child) in layer.children() {
-        collect(child, &block::join(path, name), shape, hidden, found)?;
+        collect(child, &join(path, name), shape, hidden, found)?;
         if matches!(layer, Layer::Sequential(_)) {
             shape = child.trace(shape)?.output;
         }

@@ -7,7 +7,7 @@ use super::caption;
 use super::layout::anchor;
 use super::{figure, hues};
 use crate::Result;
-use crate::nn::{Layer, Shape};
+use crate::nn::{Layer, Shape, join};
 
 /// The page of a network called `name`: its outermost layers, and each container's inside, folded,
 /// below it; those above `depth` are open.
@@ -47,7 +47,7 @@ fn level(page: &mut Page, layer: &Layer, path: &str, input: Shape, open: usize) 
 fn inner(page: &mut Page, layer: &Layer, path: &str, input: Shape, open: usize) -> Result<()> {
     let mut shape_here = input;
     for (name, child) in layer.children() {
-        let path = block::join(path, name);
+        let path = join(path, name);
         let output = child.trace(shape_here)?.output;
         if name.is_empty() {
             inner(page, child, &path, shape_here, open)?;

@@ -191,8 +191,8 @@ impl Drawing {
         png(&raster::picture(self, scale)?)
     }
 
-    /// Writes `.svg`, `.png` or `.jpg` (`.jpeg`), as the path says; the last two with `scale` pixels for one of
-    /// the drawing's.
+    /// Writes `.svg`, `.png` or `.jpg` (`.jpeg`), as the path says; the last two with `scale` pixels
+    /// for one of the drawing's.
     ///
     /// # Errors
     /// Another ending, or a file that cannot be written.

@@ -152,6 +152,7 @@ pub mod ops;
 pub mod report;
 pub mod rng;
 pub mod train;
+pub mod visible;
 pub mod weights;
 
 pub use error::{Error, Result};

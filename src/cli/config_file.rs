@@ -14,7 +14,7 @@ use crate::train::RunConfig;
 /// The run of a `config.json` that `--config` names; none where it names another kind of file.
 pub fn repeated(args: &RunArgs) -> anyhow::Result<Option<RunConfig>> {
     let Some(path) = args.config.as_ref().filter(|path| is_json(path)) else { return Ok(None) };
-    let text = std::fs::read_to_string(path).map_err(|e| crate::Error::file(path, e))?;
+    let text = crate::files::regular::read_text(path)?;
     let config = serde_json::from_str(&text);
     Ok(Some(config.with_context(|| format!("{} is no config.json of a run", path.display()))?))
 }
@@ -34,7 +34,7 @@ pub fn expanded(command: &Command, args: Vec<OsString>) -> anyhow::Result<Vec<Os
         return Ok(args); // the parser says so better
     }
     let path = Path::new(&path);
-    let text = std::fs::read_to_string(path).map_err(|error| crate::Error::file(path, error))?;
+    let text = crate::files::regular::read_text(path)?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
         crate::Error::file(path, format!("line {line}: {}", error.message().replace('\n', " ")))

@@ -372,7 +372,7 @@ impl RunFolder {
 
     fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let path = self.file(name);
-        let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+        let text = files::regular::read_text(&path)?;
         serde_json::from_str(&text).map_err(|error| Error::file(&path, error))
     }
 

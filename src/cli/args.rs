@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, ValueEnum};
 
 use super::learn::LearnArgs;
+use crate::data::OnBad;
 use crate::models::Stem;
 use crate::train::OnNan;
 
@@ -214,6 +215,15 @@ pub enum BadFiles {
     Skip,
     /// Stop
     Fail,
+}
+
+impl From<BadFiles> for OnBad {
+    fn from(bad: BadFiles) -> OnBad {
+        match bad {
+            BadFiles::Skip => OnBad::Skip,
+            BadFiles::Fail => OnBad::Fail,
+        }
+    }
 }
 
 /// `--on-nan`

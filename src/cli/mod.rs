@@ -4,7 +4,6 @@ mod apart;
 mod args;
 mod bench;
 mod budget;
-mod classes;
 mod compare;
 mod config_file;
 mod curve;
@@ -19,6 +18,7 @@ mod learn;
 mod list;
 mod lr_find;
 mod matching;
+mod measured;
 mod memory;
 mod predict;
 mod progress;
@@ -53,7 +53,6 @@ enum Command {
     /// Train a network, or go on with a run
     Train(run::TrainArgs),
     LrFind(lr_find::LrFindArgs),
-    /// Measure a weight file on a data set's validation pictures
     Eval(evaluate::EvalArgs),
     /// Say what is on pictures
     Predict(predict::PredictArgs),

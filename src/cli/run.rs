@@ -8,18 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use serde_json::Value;
 
 use super::args::RunArgs;
 use super::progress::{View, Voice};
 use super::session::Session;
-use super::{config_file, learn, print_json, scores, thousands};
+use super::{config_file, evaluate, print_json, scores, thousands};
 use crate::data::{DataKind, Loader};
 use crate::digits::counted;
 use crate::train::{
     Assessment, Assessments, CachedFeatures, ClassWeights, GradientRule, Job, Outcome, RunFolder,
     RunLock, Summary, TensorBoard, TrainConfig, Trainable, Trainer, Views, assess,
 };
-use crate::weights::{self, SaveType, WeightSource};
+use crate::weights::{self, SaveType};
 
 #[derive(Args)]
 pub struct TrainArgs {
@@ -56,51 +57,42 @@ pub fn stop() {
 }
 
 /// Trains, or with `--eval` only measures.
-pub fn run(model: &str, mut args: RunArgs) -> anyhow::Result<ExitCode> {
+pub fn run(model: &str, args: RunArgs) -> anyhow::Result<ExitCode> {
+    if args.eval {
+        return evaluate::eval_of_run(model, &args);
+    }
     let voice = Voice::new(args.json);
-    if args.eval && args.weights.is_none() {
-        bail!("--eval measures a weight file: say which with --weights FILE");
-    }
-    if !args.eval && (args.learn.tta.is_some() || !args.learn.top_k.is_empty()) {
+    if args.learn.tta.is_some() || !args.learn.top_k.is_empty() {
         bail!("--tta and --top-k go with eval, or --eval: they are ways to measure");
-    }
-    if args.learn.top_k.contains(&0) {
-        bail!("--top-k: got 0; at least 1");
     }
     if args.resume.is_some() && (args.out.is_some() || args.weights.is_some()) {
         bail!("--resume goes on with a run as it is; --out and --weights begin a new one");
     }
-    if args.eval && args.config.is_none() && args.dataset.is_none() {
-        args.config = config_beside(&args, model)?;
-    }
     let session = Session::new(model, &args, voice)?;
-    announce(&session, args.eval, voice);
-    if args.eval {
-        return measure(&session, &args, voice);
-    }
+    announce(&session, voice);
     match train_session(&session, &args, voice)? {
-        Some(summary) if args.json => print_json(&summary)?,
+        Some((summary, folder)) if args.json => print_json(&in_full(&session, &summary, &folder)?)?,
         Some(_) => {}
         None => return Ok(ExitCode::from(130)), // as the shell has it for Ctrl-C
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of the run whose weights are measured, where they lie in its folder: they say on which
-/// pictures, split by which seed.
-fn config_beside(args: &RunArgs, model: &str) -> crate::Result<Option<PathBuf>> {
-    let Some(WeightSource::File(path)) =
-        args.weights.as_deref().map(WeightSource::parse).transpose()?
-    else {
-        return Ok(None);
-    };
-    let folder = path.parent().map(RunFolder::open).and_then(Result::ok);
-    let same = |folder: &RunFolder| folder.config().is_ok_and(|run| run.model.name == model);
-    Ok(folder.filter(same).map(|folder| folder.file("config.json")))
+/// The outcome for scripts: the summary, and where everything is, from the root of the file system.
+fn in_full(session: &Session, summary: &Summary, folder: &RunFolder) -> anyhow::Result<Value> {
+    let mut all = serde_json::to_value(summary)?;
+    let path = |path: PathBuf| std::path::absolute(&path).unwrap_or(path).display().to_string();
+    let files = ["best", "last", "ema"].map(|name| (name, format!("{name}.safetensors")));
+    let weights = files.into_iter().filter(|(_, file)| folder.file(file).is_file());
+    let weights = weights.map(|(name, file)| (name.to_owned(), path(folder.file(&file)).into()));
+    all["run"] = path(folder.path().to_owned()).into();
+    all["weights"] = Value::Object(weights.collect());
+    all["data"] = session.config.data.origin.clone().into();
+    Ok(all)
 }
 
 /// What is about to be done, in a few lines.
-fn announce(session: &Session, only_measured: bool, voice: Voice) {
+fn announce(session: &Session, voice: Voice) {
     let config = &session.config;
     let (data, train) = (&config.data, &config.train);
     let side = train.image_size;
@@ -120,10 +112,6 @@ fn announce(session: &Session, only_measured: bool, voice: Voice) {
         thousands(data.val_images as u64),
         some(&data.classes)
     ));
-    if only_measured {
-        voice.say(&format!("pictures  {}", data.eval_pipeline));
-        return;
-    }
     voice.say(&format!("pictures  {}", data.train_pipeline));
     let warmup = if train.warmup == crate::train::Warmup::NONE { "" } else { " after a warm-up" };
     voice.say(&format!(
@@ -208,7 +196,7 @@ pub fn train_session(
     session: &Session,
     args: &RunArgs,
     voice: Voice,
-) -> anyhow::Result<Option<Summary>> {
+) -> anyhow::Result<Option<(Summary, RunFolder)>> {
     let (train, val) = (session.train_loader()?, session.val_loader()?);
     let Ran { folder, lock: _lock, outcome } = if session.config.train.finetune.cache_features {
         let network = CachedFeatures::new(&session.model.network)?;
@@ -229,7 +217,7 @@ pub fn train_session(
         Outcome::Finished(summary) => {
             let summary = assess_run(session, &folder, *summary, voice)?;
             conclude(session, &summary, &path, voice);
-            Ok(Some(summary))
+            Ok(Some((summary, folder)))
         }
         Outcome::Stopped { epochs, batches } => {
             voice.say(&format!(
@@ -297,18 +285,26 @@ fn assess_run(
     if session.config.train.ema.is_some() {
         parts.insert("ema_val".to_owned(), with("ema.safetensors", &val)?);
     }
-    parts.insert("val".to_owned(), with("best.safetensors", &val)?);
+    let found = with("best.safetensors", &val)?;
     let mut summary = summary;
+    summary.val_images = found.images as usize;
+    parts.insert("val".to_owned(), found);
     if let Some(loader) = session.test_loader()? {
         let test = with("best.safetensors", &loader)?;
         (summary.test_top1, summary.test_loss) = (Some(test.top1), Some(test.loss));
-        folder.write_summary(&summary)?;
+        summary.test_images = Some(test.images as usize);
+        summary.skipped_test_images = test.left_out.len();
+        if let Some(left_out) = scores::left_out(&test.left_out) {
+            voice.say(&format!("\ntest part\n{left_out}"));
+        }
         parts.insert("test".to_owned(), test);
     }
+    folder.write_summary(&summary)?;
     let assessments = Assessments {
         weights: "best.safetensors".to_owned(),
         epoch: summary.best_epoch,
         classes: session.config.data.classes.clone(),
+        data: session.config.data.origin.clone(),
         parts,
     };
     folder.write_evaluation(&assessments)?;
@@ -337,8 +333,8 @@ fn conclude(session: &Session, summary: &Summary, path: &str, voice: Voice) {
         let share = percent(top1);
         voice.say(&format!("with averaged weights {share} (epoch {epoch}, ema.safetensors)"));
     }
-    if let (Some(top1), Some(source)) = (summary.test_top1, &session.dataset.test) {
-        let count = thousands(source.len() as u64);
+    if let (Some(top1), Some(count)) = (summary.test_top1, summary.test_images) {
+        let count = thousands(count as u64);
         voice.say(&format!("test accuracy {} ({count} {of})", percent(top1)));
     }
     if summary.skipped_steps > 0 {
@@ -355,38 +351,6 @@ fn conclude(session: &Session, summary: &Summary, path: &str, voice: Voice) {
         percent(summary.data_wait),
         summary.seconds.round()
     ));
-}
-
-/// `--eval`: validation pictures, and test pictures where there are any.
-fn measure(session: &Session, args: &RunArgs, voice: Voice) -> anyhow::Result<ExitCode> {
-    let mut results = serde_json::Map::new();
-    results.insert("model".to_owned(), session.config.model.name.clone().into());
-    results.insert("dataset".to_owned(), session.config.data.name.clone().into());
-    results.insert("data_kind".to_owned(), session.config.data.kind.to_string().into());
-    results.insert("classes".to_owned(), session.config.data.classes.clone().into());
-    let loaders = [("val", Some(session.val_loader()?)), ("test", session.test_loader()?)];
-    for (part, loader) in loaders.into_iter().filter_map(|(part, l)| Some((part, l?))) {
-        let views = learn::views(args.learn.tta);
-        let (result, detail) = assess(&session.model, &loader, &session.device, views)?;
-        let kind = session.config.data.kind;
-        let rate = result.images_per_s();
-        voice.say(&format!("{part:<9} {} ({kind}), {rate:.1} images/s", scores::line_of(&detail)));
-        for &k in &args.learn.top_k {
-            voice.say(&format!("{part:<9} top-{k} {:.2} %", 100.0 * detail.top_k(k)));
-        }
-        voice.say(&format!("\n{}\n", scores::table_of(&detail, &session.config.data.classes)));
-        let mut values = serde_json::to_value(result)?;
-        if let (Some(all), Some(more)) =
-            (values.as_object_mut(), scores::json_of(&detail, &args.learn.top_k)?)
-        {
-            all.extend(more);
-        }
-        results.insert(part.to_owned(), values);
-    }
-    if args.json {
-        print_json(&results)?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn stop_on_ctrl_c() -> anyhow::Result<()> {

@@ -1,9 +1,10 @@
 //! What a network got right, as tables.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::table;
-use crate::train::Assessment;
+use super::{table, thousands};
+use crate::digits::counted;
+use crate::train::{Assessment, LeftOut};
 
 /// Up to so many classes the table says what each was taken for.
 const MATRIX: usize = 12;
@@ -13,20 +14,25 @@ const SHOWN: usize = 20;
 
 /// The figures that everybody looks at first.
 pub fn line_of(found: &Assessment) -> String {
+    let left_out = match found.left_out.len() {
+        0 => String::new(),
+        count => format!(" ({count} of {} could not be read)", found.images + count as u64),
+    };
     format!(
-        "top-1 {:.2} %, top-5 {:.2} %, loss {:.4}, calibration error {:.2} % on {} pictures",
+        "top-1 {:.2} %, top-5 {:.2} %, loss {:.4}, calibration error {:.2} % on {} pictures{left_out}",
         100.0 * found.top1,
         100.0 * found.top5,
         found.loss,
         100.0 * found.calibration_error,
-        found.images
+        thousands(found.images)
     )
 }
 
 /// The accuracy of each class, the worst first, and what it was taken for.
 pub fn table_of(found: &Assessment, names: &[String]) -> String {
     let classes = found.per_class.len();
-    let mut order: Vec<usize> = (0..classes).collect();
+    let mut order: Vec<usize> = (0..classes).filter(|&c| found.per_class[c].images > 0).collect();
+    let seen = order.len();
     if classes > MATRIX {
         let accuracy = |class: &usize| found.per_class[*class].accuracy.unwrap_or(2.0);
         order.sort_by(|a, b| accuracy(a).total_cmp(&accuracy(b)));
@@ -49,13 +55,18 @@ pub fn table_of(found: &Assessment, names: &[String]) -> String {
         cells
     };
     let text = table(&header, &order.iter().map(row).collect::<Vec<_>>());
-    match classes - order.len() {
-        0 if classes <= MATRIX => {
-            format!("{text}\n(a row a class, a column for what it was taken for)")
-        }
-        0 => text,
-        more => format!("{text}\n({more} more classes, all at least as good; --json has them)"),
+    let mut text = text;
+    if classes <= MATRIX {
+        text += "\n(a row a class, a column for what it was taken for)";
     }
+    if seen > order.len() {
+        let more = seen - order.len();
+        text += &format!("\n({more} more classes, all at least as good; --json has them)");
+    }
+    if classes > seen {
+        text += &format!("\n(no images of {} of the {classes} classes)", classes - seen);
+    }
+    text
 }
 
 /// The other class that most pictures of a class were taken for.
@@ -69,11 +80,28 @@ fn mistaken_for<'a>(row: &[u64], class: usize, name: impl Fn(usize) -> &'a str) 
 }
 
 /// The details, beside what an evaluation has.
-pub fn json_of(found: &Assessment, top_k: &[usize]) -> anyhow::Result<Option<Map<String, Value>>> {
-    let Value::Object(mut all) = serde_json::to_value(found)? else { return Ok(None) };
+pub fn json_of(found: &Assessment, top_k: &[usize]) -> anyhow::Result<Value> {
+    let mut all = serde_json::to_value(found)?;
     let shares = top_k.iter().map(|&k| (k.to_string(), Value::from(found.top_k(k))));
     if !top_k.is_empty() {
-        all.insert("top_k".to_owned(), Value::Object(shares.collect()));
+        all["top_k"] = Value::Object(shares.collect());
     }
-    Ok(Some(all))
+    Ok(all)
+}
+
+/// The images that could not be read, with reasons; `None` where there are none.
+pub fn left_out(images: &[LeftOut]) -> Option<String> {
+    let line = |LeftOut { name, error }: &LeftOut| match error.contains(name) {
+        true => format!("  {error}"),
+        false => format!("  {name}: {error}"),
+    };
+    let mut lines = vec![format!(
+        "left out  {} that could not be read, counted nowhere:",
+        counted(images.len(), "image")
+    )];
+    lines.extend(images.iter().take(SHOWN).map(line));
+    if images.len() > SHOWN {
+        lines.push(format!("  and {} more (--json has them)", images.len() - SHOWN));
+    }
+    (!images.is_empty()).then(|| lines.join("\n"))
 }

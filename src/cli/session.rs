@@ -1,13 +1,14 @@
 //! Everything that a run needs, made from flags once.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use candle_core::Device;
 
-use super::args::{BadFiles, RunArgs};
+use super::args::RunArgs;
 use super::progress::Voice;
-use super::{classes, config_file, recipe};
+use super::{config_file, recipe};
 use crate::data::{self, DataKind, DataRequest, Dataset, Loader, OnBad, Pipeline, Source};
 use crate::models::{self, Config, Model, Stem};
 use crate::nn::Engine;
@@ -56,15 +57,12 @@ impl Session {
         let mut info = ModelInfo::new(&model)?;
         if let Some(file) = &file {
             take_over(file, &model, args, voice)?;
-            if args.eval {
-                classes::check(file, &dataset)?;
-            }
-            info.weights = Some(file.path.display().to_string());
+            info.weights = Some(absolute(&file.path).display().to_string());
         } else if let Some(saved) = &saved {
             info.weights = saved.model.weights.clone();
         }
         train.finetune.apply(&mut model.network, train.lr)?;
-        if !args.eval && !args.ignore_memory {
+        if !args.ignore_memory {
             super::memory::enough(&model.network, &train, dataset.train.len(), &device)?;
         }
         let input = (train.channels, train.image_size, train.image_size);
@@ -88,11 +86,7 @@ impl Session {
             voice.say("the pictures are not those of the run before: the results will differ");
         }
         let config = RunConfig::new(info, data, train, device_name(&device));
-        let on_bad = match args.on_bad {
-            BadFiles::Skip => OnBad::Skip,
-            BadFiles::Fail => OnBad::Fail,
-        };
-        Ok(Session { model, dataset, config, device, on_bad })
+        Ok(Session { model, dataset, config, device, on_bad: args.on_bad.into() })
     }
 
     /// Training pictures.
@@ -131,12 +125,26 @@ fn request(name: &str, args: &RunArgs, run: Option<&RunConfig>) -> DataRequest {
         let held_out = ["mnist", "cifar-10"].contains(&dataset.as_str()).then_some(0.1);
         DataRequest { val_split: held_out, ..DataRequest::new(dataset) }
     });
-    request.data_dir = args.data_dir.clone().or(request.data_dir);
+    request.data_dir = args.data_dir.as_deref().map(absolute).or(request.data_dir);
+    let there = |root: &PathBuf| root.join(&request.dataset).is_dir();
+    request.data_root = request.data_root.filter(there);
+    request.data_root = request.data_root.clone().or_else(|| found_root(&request));
     request.val_split = args.val_split.or(request.val_split);
     request.seed = args.data_seed.or(args.seed).unwrap_or(request.seed);
     request.fallback &= !args.no_fallback;
     request.limit = args.limit.or(request.limit);
     request
+}
+
+/// The folder of data sets, as a path that holds from everywhere, where the data set is in it.
+fn found_root(request: &DataRequest) -> Option<PathBuf> {
+    let root = absolute(&request.root());
+    root.join(&request.dataset).is_dir().then_some(root)
+}
+
+/// The same path from the root of the file system: a run may go on from another working directory.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Whether pictures are prepared in another way than in the run that is repeated.
@@ -148,9 +156,8 @@ fn other_pictures(args: &RunArgs) -> bool {
         || args.cache_features
 }
 
-/// Settings of a run; weights that are only measured bring their picture size along. Flags change
-/// those of one that was there before; one that is resumed will be refused where they would make it
-/// another.
+/// Settings of a run; weights bring their picture size along. Flags change those of one that was there
+/// before; one that is resumed will be refused where they would make it another.
 fn settings(
     name: &str,
     args: &RunArgs,
@@ -219,9 +226,6 @@ fn take_over(file: &WeightFile, model: &Model, args: &RunArgs, voice: Voice) -> 
     voice.say(&format!("weights: {} tensors from {path}", applied.loaded));
     if !applied.replaced.is_empty() {
         let layers = applied.replaced.join(", ");
-        if args.eval {
-            bail!("{path}: {layers} is for another number of classes than these pictures have");
-        }
         voice.say(&format!("weights: {layers} had another size there and begins anew"));
     }
     if !applied.auxiliary.is_empty() {
@@ -257,10 +261,7 @@ fn pipelines(
     let of_file = of_file.and_then(|m| serde_json::from_value(m.preprocessing.clone()).ok());
     let Some(of_file): Option<Pipeline> = of_file else { return Ok((pipeline, eval)) };
     // Weights want numbers like those that made them.
-    match of_file.output() == eval.output() && args.eval {
-        true => Ok((pipeline, of_file)),
-        false => Ok((pipeline.normalised_like(&of_file)?, eval.normalised_like(&of_file)?)),
-    }
+    Ok((pipeline.normalised_like(&of_file)?, eval.normalised_like(&of_file)?))
 }
 
 /// Makes rayon's pool of this many threads.
@@ -274,7 +275,7 @@ pub(super) fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
 }
 
 /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
-fn device(name: &str) -> anyhow::Result<Device> {
+pub(super) fn device(name: &str) -> anyhow::Result<Device> {
     let wrong = || format!("--device {name}: there are auto, cpu, cuda, cuda:N and metal");
     let missing = |feature| {
         format!(

@@ -592,6 +592,20 @@ impl Pipeline {
         Pipeline::new([&[Step::Invert], self.steps()].concat())
     }
 
+    /// Its steps with the mean and standard deviation of the last, in a line.
+    pub fn in_full(&self) -> String {
+        let list = |values: &[f32]| {
+            let values: Vec<String> = values.iter().map(|value| format!("{value:.4}")).collect();
+            values.join(",")
+        };
+        match self.steps.last() {
+            Some(Step::Normalise { mean, std }) => {
+                format!("{self} (mean {}, deviation {})", list(mean), list(std))
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// Whether images are inverted on their way.
     pub(crate) fn inverts(&self) -> bool {
         self.steps.iter().filter(|step| **step == Step::Invert).count() % 2 == 1

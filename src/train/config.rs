@@ -14,7 +14,7 @@ use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Mixing, Pipelin
 use crate::machine::Machine;
 use crate::models::{Model, Stem};
 use crate::nn::Precision;
-use crate::weights::SaveType;
+use crate::weights::{SaveType, Sketch, TrainedOn};
 use crate::{Error, Result};
 
 /// The version of candle that convzoo is built with.
@@ -263,6 +263,20 @@ impl DataInfo {
             eval_pipeline,
         }
     }
+
+    /// What weight files say about the images that they were trained on, of which this is a sketch.
+    pub fn trained_on(&self, sketch: Sketch) -> TrainedOn {
+        let request = self.request.as_ref();
+        TrainedOn {
+            dataset: self.name.clone(),
+            identity: self.identity.clone(),
+            seed: request.map_or(0, |request| request.seed),
+            val_split: request.and_then(|request| request.val_split),
+            limit: request.and_then(|request| request.limit),
+            images: self.train_images,
+            sketch,
+        }
+    }
 }
 
 /// What a run was computed with.
@@ -338,10 +352,20 @@ impl RunConfig {
     /// What differs from `saved` and would make a resumed run another run; one line each.
     pub fn differences(&self, saved: &RunConfig) -> Vec<String> {
         let mut found = Vec::new();
-        let value = |config: &RunConfig| serde_json::to_value(config).unwrap_or_default();
+        // Earlier versions kept the path of the weights as it was typed.
+        let value = |config: &RunConfig| {
+            let mut config = config.clone();
+            config.model.weights = config.model.weights.map(|weights| from_root(&weights));
+            serde_json::to_value(config).unwrap_or_default()
+        };
         differ("", &value(saved), &value(self), &mut found);
         found
     }
+}
+
+/// A path from the root of the file system.
+fn from_root(path: &str) -> String {
+    std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 
 /// Settings that may change when a run is resumed: its bits do not depend on them, or they say how

@@ -132,7 +132,7 @@ pub struct Evaluation {
     pub images: u64,
     /// Images that could not be read: they count nowhere else.
     #[serde(default)]
-    pub left_out: usize,
+    pub images_left_out: usize,
     /// Seconds it took, waiting for pictures included.
     pub seconds: f64,
 }
@@ -199,7 +199,7 @@ pub(super) fn evaluation(sums: &Sums, loader: &Loader, start: Instant) -> Evalua
         top1: sums.top1_share(),
         top5: sums.top5_share(),
         images: sums.images,
-        left_out: loader.bad_files().len(),
+        images_left_out: loader.bad_files().len(),
         seconds: start.elapsed().as_secs_f64(),
     }
 }

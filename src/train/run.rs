@@ -30,9 +30,8 @@ use super::config::RunConfig;
 use super::evaluate::per_second;
 use super::loss_scale::LossScale;
 use super::metrics::Sums;
-use crate::data::Source;
 use crate::nn::Params;
-use crate::weights::{self, Metadata, Sketch, TrainedOn};
+use crate::weights::{self, Metadata, TrainedOn};
 use crate::{Error, Result, files};
 
 /// The first line of `metrics.csv`; with averaged weights [`EMA_COLUMNS`] follow.
@@ -176,9 +175,9 @@ pub struct Summary {
     pub num_classes: usize,
     /// Training pictures.
     pub train_images: usize,
-    /// Validation pictures.
+    /// Validation images that could be measured: those that cannot be read are not among them.
     pub val_images: usize,
-    /// Pictures that could not be read and were left out.
+    /// Images for training and validation that could not be read and were left out.
     pub skipped_images: usize,
     /// Steps that were skipped since their numbers were not finite (`--on-nan skip`).
     #[serde(default)]
@@ -213,6 +212,12 @@ pub struct Summary {
     /// Their loss there.
     #[serde(default)]
     pub test_loss: Option<f64>,
+    /// How many test images were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_images: Option<usize>,
+    /// Test images that could not be read and were left out.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub skipped_test_images: usize,
     /// Trainable values, without auxiliary heads.
     pub params: usize,
     /// Multiply-adds for one picture, in evaluation.
@@ -238,6 +243,10 @@ pub struct Summary {
     /// When it ended, in UTC: `2026-01-31T23:59:59Z`. Earlier versions did not say.
     #[serde(default)]
     pub finished: Option<String>,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Summary {
@@ -269,6 +278,8 @@ impl Summary {
             stopped_early: progress.epoch < config.train.epochs,
             test_top1: None,
             test_loss: None,
+            test_images: None,
+            skipped_test_images: 0,
             params: config.model.params,
             macs: config.model.macs,
             batch_size: config.train.batch_size,
@@ -285,20 +296,6 @@ impl Summary {
             peak_memory_mib: progress.peak_memory_mib,
             finished: Some(now()),
         }
-    }
-}
-
-/// What the weight files of a run say about its training images.
-pub(super) fn trained_on(config: &RunConfig, source: &dyn Source) -> TrainedOn {
-    let request = config.data.request.as_ref();
-    TrainedOn {
-        dataset: config.data.name.clone(),
-        identity: config.data.identity.clone(),
-        seed: request.map_or(config.train.seed, |request| request.seed),
-        val_split: request.and_then(|request| request.val_split),
-        limit: request.and_then(|request| request.limit),
-        images: source.len(),
-        sketch: Sketch::of(source),
     }
 }
 

@@ -23,7 +23,7 @@ use super::metrics::Sums;
 use super::observer::{BatchDone, Observer, Started};
 use super::optim::Optimizer;
 use super::readings::{self, Readings};
-use super::run::{self, Best, EpochRow, Progress, RunFolder, Summary};
+use super::run::{Best, EpochRow, Progress, RunFolder, Summary};
 use super::same;
 use super::schedule::LearningRate;
 use crate::data::{Batch, Loader, Mixed};
@@ -31,7 +31,7 @@ use crate::machine::PeakMemory;
 use crate::nn::{Engine, Mode, Params, Precision};
 use crate::ops::CrossEntropyParams;
 use crate::rng::Rng;
-use crate::weights::TrainedOn;
+use crate::weights::{Sketch, TrainedOn};
 use crate::{Error, Result, files};
 
 /// What a [`Trainer`] works with.
@@ -201,7 +201,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let (read_every, readings) = (waits.then_some(readings::EVERY), Readings::default());
         let Made { optimizer, rate, entropy, held, ema } = made;
         let (engine, lr, memory) = (None, 0.0, PeakMemory::watch());
-        let trained_on = run::trained_on(job.config, job.train.source().as_ref());
+        let trained_on = job.config.data.trained_on(Sketch::of(job.train.source().as_ref()));
         Trainer {
             job,
             folder,
@@ -282,7 +282,8 @@ impl<'a, N: Trainable> Trainer<'a, N> {
                 plural(patience)
             ));
         }
-        let summary = Summary::new(self.job.config, &self.progress);
+        let mut summary = Summary::new(self.job.config, &self.progress);
+        summary.val_images -= self.job.val.bad_files().len().min(summary.val_images);
         self.lock.check()?;
         self.folder.write_summary(&summary)?;
         Ok(Outcome::Finished(Box::new(summary)))

@@ -80,6 +80,11 @@ impl Sketch {
         all.truncate(MOST);
         Sketch(all)
     }
+
+    /// Whether there is no fingerprint in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl From<Sketch> for String {
@@ -104,11 +109,15 @@ impl TryFrom<String> for Sketch {
     }
 }
 
-/// A number for image `index`, the same wherever its folder is: of the file's own name and its stamp.
+/// A number for image `index`, the same wherever its folder is: of the file's own name and its stamp,
+/// or of the whole name where there is no stamp to tell images of one name apart.
 fn fingerprint(source: &dyn Source, index: usize) -> u64 {
-    let name = source.name(index);
-    let own = name.rsplit('/').next().unwrap_or(&name);
-    let hash = Sha256::new().chain_update(own).chain_update(source.stamp(index).to_le_bytes());
+    let (name, stamp) = (source.name(index), source.stamp(index));
+    let own = match stamp {
+        0 => &name,
+        _ => name.rsplit('/').next().unwrap_or(&name),
+    };
+    let hash = Sha256::new().chain_update(own).chain_update(stamp.to_le_bytes());
     hash.finalize().iter().take(8).fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }
 
@@ -134,7 +143,7 @@ mod tests {
             Picture::new(1, 1, 1, vec![0])
         }
         fn stamp(&self, index: usize) -> u64 {
-            (self.1.start + index) as u64 * 7
+            (self.1.start + index) as u64 * 7 + 1
         }
     }
 

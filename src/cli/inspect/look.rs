@@ -3,7 +3,9 @@
 use anyhow::Context;
 
 use super::*;
-use crate::cli::{classes, print_line};
+use crate::cli::measured::run_beside;
+use crate::cli::{print_line, scores};
+use crate::train::LeftOut;
 
 impl Images {
     /// Every picture's name and the picture.
@@ -130,28 +132,34 @@ impl Kernels {
 impl Mistakes {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let target = self.out.target("mistakes.png")?;
-        let file = self.weights.file()?;
-        let viewer = Viewer::new(&file)?;
-        let request = DataRequest {
-            data_dir: self.data_dir,
-            limit: self.limit,
-            fallback: false,
-            ..DataRequest::new(self.dataset)
-        };
-        let dataset = crate::data::open(&request)?;
-        if dataset.classes.len() != viewer.classes.len() {
-            let (found, needed) = (dataset.classes.len(), viewer.classes.len());
-            bail!("data set {}: has {found} classes, the weights {needed}", dataset.name);
+        let (path, file) = self.weights.undescribed()?;
+        let model = self.weights.model.as_deref();
+        let name = file.metadata.as_ref().map(|metadata| metadata.architecture.clone());
+        let run = name.and_then(|name| run_beside(&path, &name));
+        let found = self.images.open(file, model, run.as_ref(), &Device::Cpu)?;
+        for said in found.notes.iter().chain(&found.warnings) {
+            print_line(said)?;
         }
-        classes::check(&file, &dataset)?;
-        let options = LoaderOptions { workers: 2, ..LoaderOptions::default() };
-        let loader = Loader::new(dataset.val.clone(), viewer.pipeline.clone(), options)?;
-        let found = inspect::most_wrong(&viewer.model.network, &loader, self.most.into())?;
-        let (source, classes) = (dataset.val.as_ref(), &dataset.classes);
-        let section = inspect::show_mistakes(&viewer, &found, source, classes)?;
-        print_line(&format!("{}: {}", dataset.name, section.heading))?;
-        let title = format!("Mistakes of {} on {}", viewer.model.architecture.name, dataset.name);
-        target.write(&Sheet { title, sections: vec![section] })
+        let viewer = Viewer {
+            model: found.model.clone(),
+            pipeline: found.pipeline.clone(),
+            classes: found.classes.clone(),
+        };
+        let mut sections = Vec::new();
+        for part in &found.parts {
+            let options = LoaderOptions { workers: 2, ..LoaderOptions::default() };
+            let loader = self.images.loader(&found, part, options)?;
+            let wrong = inspect::most_wrong(&viewer.model.network, &loader, self.most.into())?;
+            let (source, classes) = (part.source.as_ref(), &viewer.classes);
+            let section = inspect::show_mistakes(&viewer, &wrong, source, classes)?;
+            print_line(&format!("{}, {}: {}", found.dataset, part.what, section.heading))?;
+            if let Some(left_out) = scores::left_out(&LeftOut::of(&loader)) {
+                print_line(&left_out)?;
+            }
+            sections.push(named(part.part.as_str(), section));
+        }
+        let title = format!("Mistakes of {} on {}", viewer.model.architecture.name, found.dataset);
+        target.write(&Sheet { title, sections })
     }
 }
 

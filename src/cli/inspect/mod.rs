@@ -9,7 +9,8 @@ use anyhow::bail;
 use candle_core::Device;
 use clap::{Args, Subcommand};
 
-use crate::data::{DataRequest, Limits, Loader, LoaderOptions, decode_file};
+use super::measured::MeasuredArgs;
+use crate::data::{Limits, LoaderOptions, decode_file};
 use crate::inspect::{self, Section, Sheet, Subject, Viewer, Window};
 use crate::ops::Pair;
 use crate::weights::{self, WeightFile, WeightSource};
@@ -153,15 +154,8 @@ struct Kernels {
 struct Mistakes {
     #[command(flatten)]
     weights: Weights,
-    /// Pictures: cats-dogs, cats-dogs-drawn, mnist, cifar-10, or folder
-    #[arg(long, value_name = "NAME")]
-    dataset: String,
-    /// Where the pictures are
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Look at this many validation pictures at most
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    #[command(flatten)]
+    images: MeasuredArgs,
     /// How many mistakes to show
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..))]
     most: u16,
@@ -224,8 +218,14 @@ impl Weights {
     }
 
     fn file(&self) -> anyhow::Result<WeightFile> {
+        Ok(self.undescribed()?.1.described(self.model.as_deref())?)
+    }
+
+    /// The file as it is, and where it is.
+    fn undescribed(&self) -> anyhow::Result<(PathBuf, WeightFile)> {
         let source = WeightSource::parse(&self.weights)?;
         let path = source.fetch(self.model.as_deref(), self.mirror.as_deref())?;
-        Ok(weights::load(&path, &Device::Cpu)?.described(self.model.as_deref())?)
+        let file = weights::load(&path, &Device::Cpu)?;
+        Ok((path, file))
     }
 }

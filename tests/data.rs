@@ -589,9 +589,12 @@ fn idx_files_are_read_packed_or_not() {
     let mut request = request("mnist", dir.path());
     let dataset = data::open(&request).expect("digits");
     assert_eq!((dataset.kind, dataset.channels, dataset.classes.len()), (DataKind::Digits, 1, 10));
-    assert_eq!((dataset.train.len(), dataset.val.len()), (20, 10));
-    assert_eq!(dataset.train.label(13), 3);
-    assert_eq!(dataset.train.picture(13).expect("a digit").pixels, [13; 784]);
+    // The official test digits are for the end, and those to choose by are held out.
+    assert_eq!((dataset.train.len(), dataset.val.len()), (10, 10));
+    assert_eq!(dataset.test.expect("the official test digits").len(), 10);
+    let train = data::open_eval(&request, Some(data::Part::Train)).expect("digits").source;
+    assert_eq!((train.len(), train.label(13)), (20, 3));
+    assert_eq!(train.picture(13).expect("a digit").pixels, [13; 784]);
 
     request.val_split = Some(0.5);
     let dataset = data::open(&request).expect("digits");
@@ -634,12 +637,17 @@ fn idx_files_that_lie_are_refused_precisely() {
 fn the_whole_of_mnist() {
     let Some(shared) = common::shared() else { return };
     let dataset = data::open(&request("mnist", &shared.join("data/mnist"))).expect("MNIST");
-    assert_eq!((dataset.train.len(), dataset.val.len()), (60_000, 10_000));
+    let test = dataset.test.as_ref().map(|test| test.len());
+    assert_eq!((dataset.train.len(), dataset.val.len(), test), (54_000, 6_000, Some(10_000)));
+    assert!(dataset.notes.is_empty(), "{:?}", dataset.notes);
+    let set =
+        data::open_eval(&request("mnist", &shared.join("data/mnist")), Some(data::Part::Train));
+    let train = set.expect("MNIST").source;
     let mut counts = [0; 10];
-    (0..60_000).for_each(|i| counts[dataset.train.label(i) as usize] += 1);
+    (0..60_000).for_each(|i| counts[train.label(i) as usize] += 1);
     assert_eq!(counts, [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]);
     let sum: u64 = (0..60_000)
-        .map(|i| dataset.train.picture(i).expect("a digit"))
+        .map(|i| train.picture(i).expect("a digit"))
         .map(|digit| digit.pixels.iter().map(|&p| u64::from(p)).sum::<u64>())
         .sum();
     let mean = sum as f64 / (60_000.0 * 784.0 * 255.0);

@@ -171,11 +171,10 @@ fn classes_are_matched_by_name() {
     let (all, two) = (eval("all"), eval("two"));
     let right = |found: &Value, class: usize| found["all"]["per_class"][class].clone();
     // In the network's order, which is not that of the folders.
-    assert_eq!([0, 1, 2].map(|class| right(&two, class)["images"].as_u64()), [
-        Some(6),
-        Some(6),
-        Some(0)
-    ]);
+    assert_eq!(
+        [0, 1, 2].map(|class| right(&two, class)["images"].as_u64()),
+        [Some(6), Some(6), Some(0)]
+    );
     assert_eq!([right(&two, 0), right(&two, 1)], [right(&all, 0), right(&all, 1)]);
     assert_eq!(two["class_order_assumed"], false);
     std::fs::rename(here.path("two/light"), here.path("two/Light")).expect("a folder");
@@ -183,7 +182,10 @@ fn classes_are_matched_by_name() {
     std::fs::rename(here.path("two/Light"), here.path("two/bright")).expect("a folder");
     for command in ["eval", "inspect mistakes"] {
         let error = here.refused(&format!("{command} --weights w.safetensors --data-dir two"));
-        assert!(error.contains("no class bright") && error.contains("light, dark, grey"), "{error}");
+        assert!(
+            error.contains("no class bright") && error.contains("light, dark, grey"),
+            "{error}"
+        );
     }
 }
 
@@ -240,7 +242,8 @@ fn weights_know_which_images_they_were_trained_on_wherever_they_are() {
     let summary = RunFolder::open(&here.path("run")).and_then(|run| run.summary()).expect("a run");
     std::fs::create_dir(here.path("out")).expect("a folder");
     for file in ["best", "last", "ema"].map(|name| format!("{name}.safetensors")) {
-        std::fs::rename(here.path("run").join(&file), here.path("out").join(&file)).expect("a file");
+        std::fs::rename(here.path("run").join(&file), here.path("out").join(&file))
+            .expect("a file");
     }
     here.said("weights convert out/best.safetensors out/half.safetensors --dtype f16");
     // Elsewhere too, under another name.
@@ -308,12 +311,13 @@ fn images_that_cannot_be_read_are_named_and_counted_nowhere() {
     assert_eq!((count(&found, "val"), count(&found, "test")), (13, 8));
     assert_eq!(found["val"]["images_left_out"], 3);
     assert_eq!(found["test"]["left_out"][0]["name"], "test/light/3-002.png");
-    let counted: u64 = (0..2).map(|class| {
-        found["val"]["per_class"][class]["images"].as_u64().expect("a count")
-    }).sum();
+    let counted: u64 = (0..2)
+        .map(|class| found["val"]["per_class"][class]["images"].as_u64().expect("a count"))
+        .sum();
     assert_eq!(counted, 13);
     let text = here.said("eval --weights run/best.safetensors --split val");
-    for said in ["on 13 pictures (3 of 16 could not be read)", "dark/2-001.png", "light/2-000.png"] {
+    for said in ["on 13 pictures (3 of 16 could not be read)", "dark/2-001.png", "light/2-000.png"]
+    {
         assert!(text.contains(said), "{said} is not in {text}");
     }
     let text = here.said("inspect mistakes --weights run/best.safetensors --split val");
@@ -361,7 +365,8 @@ fn outputs_that_are_not_finite_are_no_result() -> Result<()> {
 fn idx_files(folder: &Path, train: usize, test: usize) {
     std::fs::create_dir_all(folder).expect("a folder");
     for (name, count) in [("train", train), ("t10k", test)] {
-        let be = |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<u8>>();
+        let be =
+            |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<u8>>();
         let mut rng = Rng::stream(1, name, &[]);
         let mut images = be(&[2051, count as u32, 28, 28]);
         images.extend((0..count * 784).map(|_| rng.below(256) as u8));

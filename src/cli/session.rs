@@ -119,11 +119,10 @@ fn request(name: &str, args: &RunArgs, run: Option<&RunConfig>) -> DataRequest {
     let before = run.and_then(|run| run.data.request.clone());
     let same = |before: &DataRequest| args.dataset.as_ref().is_none_or(|d| *d == before.dataset);
     let mut request = before.filter(same).unwrap_or_else(|| {
-        let default = || recipe::default_dataset(name).to_owned();
-        let dataset = args.dataset.clone().unwrap_or_else(default);
-        // Choosing weights by the test pictures would flatter them.
-        let held_out = ["mnist", "cifar-10"].contains(&dataset.as_str()).then_some(0.1);
-        DataRequest { val_split: held_out, ..DataRequest::new(dataset) }
+        let usual = recipe::default_dataset(name);
+        let in_dir = |dir: &PathBuf| data::dataset_in(dir, usual);
+        let default = || args.data_dir.as_ref().map_or(usual, in_dir).to_owned();
+        DataRequest::new(args.dataset.clone().unwrap_or_else(default))
     });
     request.data_dir = args.data_dir.as_deref().map(absolute).or(request.data_dir);
     let there = |root: &PathBuf| root.join(&request.dataset).is_dir();

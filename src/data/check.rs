@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::cats_dogs;
 use super::decode::{Limits, decode_named, read_file};
-use super::folder::{self, LabelledFile, Parts};
+use super::folder::LabelledFile;
+use super::layout::{Parts, Rule, survey};
 use crate::error::{Error, Result};
 
 /// Width and height in pixels.
@@ -105,7 +106,7 @@ pub fn check_folder(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<FolderReport> {
     let find: Layout = match dataset {
-        "folder" => folder::find,
+        "folder" => |dir| survey(dir, Rule::Folders)?.to_train(),
         "cats-dogs" => cats_dogs::find,
         other => {
             let cause = "its files are no pictures one by one; folder and cats-dogs can be checked";

@@ -26,27 +26,42 @@ const PLANE: usize = SIDE * SIDE;
 /// What is needed, in either of two forms.
 pub(crate) const FILES: &str = "data_batch_1.bin to data_batch_5.bin and test_batch.bin, or train-*.parquet and test-*.parquet";
 
-/// The folder, `dir` or one that is usual within it, that has training pictures.
+/// The folder, `dir` or one that is usual within it, that has images of CIFAR's.
 pub(crate) fn folder_of(dir: &Path) -> Option<PathBuf> {
     let usual = ["", "cifar-10", "cifar10", "cifar-10-batches-bin", "plain_text"];
     let has = |dir: &PathBuf| {
-        files(dir, "data_batch_", ".bin").is_ok_and(|found| !found.is_empty())
-            || files(dir, "train-", ".parquet").is_ok_and(|found| !found.is_empty())
+        let any = |start, end| files(dir, start, end).is_ok_and(|found| !found.is_empty());
+        any("data_batch_", ".bin")
+            || any("train-", ".parquet")
+            || any("test_batch", ".bin")
+            || any("test-", ".parquet")
     };
     usual.iter().map(|inner| dir.join(inner)).find(has)
 }
 
-/// Reads the training pictures and the test pictures.
+/// Reads the training images.
 ///
 /// # Errors
-/// A file is missing, cannot be read, is cut off, or has a label above 9 or a picture of another size.
-pub(crate) fn read(dir: &Path) -> Result<(InMemory, InMemory)> {
+/// A file is missing, cannot be read, is cut off, or has a label above 9 or an image of another size.
+pub(crate) fn read_train(dir: &Path) -> Result<InMemory> {
     let batches = files(dir, "data_batch_", ".bin")?;
-    if batches.is_empty() {
-        let part = |part, start| read_tables(dir, part, &files(dir, start, ".parquet")?);
-        return Ok((part("train", "train-")?, part("test", "test-")?));
+    match batches.is_empty() {
+        true => read_tables(dir, "train", &files(dir, "train-", ".parquet")?),
+        false => read_batches("train", &batches),
     }
-    Ok((read_batches("train", &batches)?, read_batches("test", &[dir.join("test_batch.bin")])?))
+}
+
+/// Reads the test images.
+///
+/// # Errors
+/// Those of [`read_train`].
+pub(crate) fn read_test(dir: &Path) -> Result<InMemory> {
+    let tables = files(dir, "test-", ".parquet")?;
+    let batches = files(dir, "data_batch_", ".bin")?;
+    match tables.is_empty() || !batches.is_empty() {
+        true => read_batches("test", &[dir.join("test_batch.bin")]),
+        false => read_tables(dir, "test", &tables),
+    }
 }
 
 /// The files of a folder whose names begin and end like this, by name.

@@ -25,18 +25,29 @@ const MOST_BYTES: u64 = 1 << 30;
 pub(crate) const FILES: &str = "train-images-idx3-ubyte, train-labels-idx1-ubyte, \
      t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each plain or as .gz";
 
-/// The folder, `dir` or one that is usual within it, that has MNIST's first file.
+/// The folder, `dir` or one that is usual within it, that has images of MNIST's.
 pub(crate) fn folder_of(dir: &Path) -> Option<PathBuf> {
     let usual = ["", "mnist", "raw", "MNIST/raw"];
-    usual.iter().map(|inner| dir.join(inner)).find(|dir| idx_file(dir, "train-images", 3).is_ok())
+    let has = |dir: &PathBuf| {
+        ["train", "t10k"].iter().any(|part| idx_file(dir, &format!("{part}-images"), 3).is_ok())
+    };
+    usual.iter().map(|inner| dir.join(inner)).find(has)
 }
 
-/// Reads the training digits and the test digits.
+/// Reads the training digits.
 ///
 /// # Errors
 /// A file is missing, is no IDX file, is cut off or too long, or has a label above 9.
-pub(crate) fn read(dir: &Path) -> Result<(InMemory, InMemory)> {
-    Ok((read_part(dir, "train", "train")?, read_part(dir, "t10k", "test")?))
+pub(crate) fn read_train(dir: &Path) -> Result<InMemory> {
+    read_part(dir, "train", "train")
+}
+
+/// Reads the test digits.
+///
+/// # Errors
+/// Those of [`read_train`].
+pub(crate) fn read_test(dir: &Path) -> Result<InMemory> {
+    read_part(dir, "t10k", "test")
 }
 
 fn read_part(dir: &Path, file: &str, part: &'static str) -> Result<InMemory> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::{self, Files, Parts};
+use super::folder::Files;
+use super::in_memory::InMemory;
+use super::layout::{self, Parts, Rule, survey};
 use super::source::{Source, identity, limited, split};
 use super::{DataKind, Dataset, cats_dogs, cifar, drawn, hub, mnist};
 use crate::error::{Error, Result};
@@ -13,7 +15,7 @@ use crate::error::{Error, Result};
 /// The names that [`open`] knows.
 pub const DATASETS: [&str; 5] = ["cats-dogs", "cats-dogs-drawn", "mnist", "cifar-10", "folder"];
 
-/// The share of a folder without a validation part that is held out from training.
+/// The share of the training images that is held out where there is no validation part.
 pub const DEFAULT_VAL_SPLIT: f64 = 0.1;
 
 /// Colour statistics of ImageNet, for pictures of which nothing is known.
@@ -26,8 +28,9 @@ pub struct DataRequest {
     pub dataset: String,
     /// The folder to look in, and the only one.
     pub data_dir: Option<PathBuf>,
-    /// The share of the training pictures to validate on, between 0 and 1. A validation part that
-    /// the data set brings with it becomes the test part then.
+    /// The share of the training images to validate on, between 0 and 1; [`DEFAULT_VAL_SPLIT`] where
+    /// the data set has no validation part. One that a folder brings with it becomes the test part
+    /// then.
     pub val_split: Option<f64>,
     /// The seed of splits, limits and drawings.
     pub seed: u64,
@@ -56,11 +59,16 @@ impl DataRequest {
         }
     }
 
-    /// The folder of the data set called `name` among the user's data sets.
-    fn folder_of(&self, name: &str) -> PathBuf {
+    /// The folder of data sets.
+    pub(crate) fn root(&self) -> PathBuf {
         let from_env = || std::env::var_os("CONVZOO_DATA").filter(|value| !value.is_empty());
         let root = self.data_root.clone().or_else(|| from_env().map(PathBuf::from));
-        root.unwrap_or_else(|| PathBuf::from("data")).join(name)
+        root.unwrap_or_else(|| PathBuf::from("data"))
+    }
+
+    /// The folder of the data set called `name` among the user's data sets.
+    fn folder_of(&self, name: &str) -> PathBuf {
+        self.root().join(name)
     }
 
     fn cache(&self) -> PathBuf {
@@ -79,6 +87,9 @@ impl DataRequest {
 ///   cache.
 /// * `folder`: `data_dir` with `train/CLASS/*` and `val/CLASS/*`, or with `CLASS/*`.
 ///
+/// The test parts of MNIST and CIFAR-10 are [`Dataset::test`]; the images to choose by are held out
+/// from the training part. [`open_eval`] opens a data set only to measure on it.
+///
 /// # Errors
 /// The name is unknown, a given `data_dir` cannot be used, or the pictures cannot be had.
 pub fn open(request: &DataRequest) -> Result<Dataset> {
@@ -94,35 +105,77 @@ fn open_with(
     if request.val_split.is_some_and(|share| !(share > 0.0 && share < 1.0)) {
         return Err(Error::Setting("the validation split must lie between 0 and 1".into()));
     }
-    if request.limit == Some(0) {
-        return Err(Error::Setting("a limit of 0 pictures leaves nothing to train on".into()));
-    }
+    check_limit(request)?;
     match request.dataset.as_str() {
         "cats-dogs" => open_cats_dogs(request, cats_vs_dogs),
         "cats-dogs-drawn" => Ok(drawn_sample(request, Vec::new())),
         "mnist" => open_mnist(request, digits),
         "cifar-10" => open_cifar_10(request),
         "folder" => open_folder(request),
-        other => Err(Error::dataset(other, format!("unknown; there are {}", DATASETS.join(", ")))),
+        other => Err(unknown(other)),
     }
 }
 
-/// What a data set is before it is split, limited and identified.
-struct Found {
-    name: &'static str,
-    kind: DataKind,
-    classes: Vec<String>,
-    mean: Vec<f32>,
-    std: Vec<f32>,
-    origin: String,
+pub(super) fn check_limit(request: &DataRequest) -> Result<()> {
+    match request.limit {
+        Some(0) => Err(Error::Setting("a limit of 0 images leaves nothing".into())),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn unknown(dataset: &str) -> Error {
+    Error::dataset(dataset, format!("unknown; there are {}", DATASETS.join(", ")))
+}
+
+/// The name among [`DATASETS`] of what lies in `dir`: MNIST or CIFAR-10 by their files, `cats-dogs`
+/// where cats and dogs are all there is, and otherwise `folder`, a folder of classes.
+///
+/// `usual` is what is expected there: where there is nothing at all, it is the answer for MNIST and
+/// CIFAR-10, so that an error says which files they need.
+pub fn dataset_in(dir: &Path, usual: &str) -> &'static str {
+    if mnist::folder_of(dir).is_some() {
+        return "mnist";
+    }
+    if cifar::folder_of(dir).is_some() {
+        return "cifar-10";
+    }
+    if cats_dogs::is_all_there_is(dir) {
+        return "cats-dogs";
+    }
+    let nothing = survey(dir, Rule::Folders).is_ok_and(|found| found.is_empty());
+    match usual {
+        "mnist" if nothing => "mnist",
+        "cifar-10" if nothing => "cifar-10",
+        _ => "folder",
+    }
+}
+
+/// What there is to know about a data set besides its images.
+pub(super) struct About {
+    pub(super) name: &'static str,
+    pub(super) kind: DataKind,
+    pub(super) classes: Vec<String>,
+    pub(super) mean: Vec<f32>,
+    pub(super) std: Vec<f32>,
+    pub(super) origin: String,
+}
+
+/// The parts that a data set brings with it.
+struct Brought {
     train: Arc<dyn Source>,
     val: Option<Arc<dyn Source>>,
     test: Option<Arc<dyn Source>>,
 }
 
 /// Splits and limits as requested.
-fn finish(request: &DataRequest, found: Found, mut notes: Vec<String>) -> Result<Dataset> {
-    let Found { name, kind, classes, mean, std, origin, train, val, mut test } = found;
+fn finish(
+    request: &DataRequest,
+    about: About,
+    brought: Brought,
+    mut notes: Vec<String>,
+) -> Result<Dataset> {
+    let About { name, kind, classes, mean, std, origin } = about;
+    let Brought { train, val, mut test } = brought;
     let count = classes.len();
     let (mut train, mut val) = match (val, request.val_split) {
         (Some(val), None) => (train, val),
@@ -136,7 +189,7 @@ fn finish(request: &DataRequest, found: Found, mut notes: Vec<String>) -> Result
         }
     };
     if val.is_empty() {
-        return Err(Error::dataset(name, "too few pictures to hold some out for validation"));
+        return Err(Error::dataset(name, "too few images to hold some out for validation"));
     }
     if let Some(limit) = request.limit {
         train = limited(train, count, limit, request.seed, "train");
@@ -163,31 +216,48 @@ fn finish(request: &DataRequest, found: Found, mut notes: Vec<String>) -> Result
     })
 }
 
+/// A folder of classes, of whose images nothing is known.
+pub(super) fn folder_of_classes(root: &Path, classes: Vec<String>) -> About {
+    let [mean, std] = IMAGENET.map(Vec::from);
+    let origin = root.display().to_string();
+    About { name: "folder", kind: DataKind::Pictures, classes, mean, std, origin }
+}
+
+/// Photographs of cats and dogs in a folder.
+pub(super) fn cats_and_dogs(root: &Path, classes: Vec<String>) -> About {
+    let (mean, std) = (cats_dogs::MEAN.to_vec(), cats_dogs::STD.to_vec());
+    let origin = root.display().to_string();
+    About { name: "cats-dogs", kind: DataKind::Photographs, classes, mean, std, origin }
+}
+
 /// The data set that the files of some folders make.
-fn of_files(name: &'static str, kind: DataKind, [mean, std]: [[f32; 3]; 2], parts: Parts) -> Found {
+fn of_files(
+    request: &DataRequest,
+    about: fn(&Path, Vec<String>) -> About,
+    parts: Parts,
+    mut notes: Vec<String>,
+) -> Result<Dataset> {
     let files = |files| -> Arc<dyn Source> { Arc::new(Files::new(&parts.root, files)) };
-    Found {
-        name,
-        kind,
-        classes: parts.classes,
-        mean: mean.to_vec(),
-        std: std.to_vec(),
-        origin: parts.root.display().to_string(),
+    let brought = Brought {
         train: files(parts.train),
         val: parts.val.map(files),
         test: parts.test.map(files),
-    }
+    };
+    notes.extend(parts.notes);
+    finish(request, about(&parts.root, parts.classes), brought, notes)
+}
+
+/// The folder of a folder of classes.
+pub(super) fn given_folder(request: &DataRequest) -> Result<&Path> {
+    request.data_dir.as_deref().ok_or_else(|| {
+        let layouts = layout::LAYOUTS;
+        Error::dataset("folder", format!("no folder given; add --data-dir DIR with {layouts}"))
+    })
 }
 
 fn open_folder(request: &DataRequest) -> Result<Dataset> {
-    let Some(dir) = &request.data_dir else {
-        return Err(Error::dataset(
-            "folder",
-            format!("no folder given; add --data-dir DIR with {}", folder::LAYOUTS),
-        ));
-    };
-    let found = of_files("folder", DataKind::Pictures, IMAGENET, folder::find(dir)?);
-    finish(request, found, Vec::new())
+    let parts = survey(given_folder(request)?, Rule::Folders)?.to_train()?;
+    of_files(request, folder_of_classes, parts, Vec::new())
 }
 
 fn open_cats_dogs(
@@ -195,41 +265,49 @@ fn open_cats_dogs(
     download: impl FnOnce(&Path) -> Result<PathBuf>,
 ) -> Result<Dataset> {
     let mut notes = Vec::new();
-    match photographs(request, download, &mut notes) {
-        Ok(parts) => {
-            let statistics = [cats_dogs::MEAN, cats_dogs::STD];
-            let found = of_files("cats-dogs", DataKind::Photographs, statistics, parts);
-            finish(request, found, notes)
-        }
-        Err(error) if request.data_dir.is_some() => Err(error),
-        Err(error) if !request.fallback => {
-            let ways = ways_to_photographs(&request.folder_of("cats-dogs"));
-            Err(Error::dataset("cats-dogs", format!("{error}; {}", ways.join("; "))))
-        }
+    match photographs(request, download, &mut notes, cats_dogs::find) {
+        Ok(parts) => of_files(request, cats_and_dogs, parts, notes),
         Err(error) => {
-            notes.push(fallback_note(&error, &request.folder_of("cats-dogs")));
+            notes.push(without_photographs(request, error)?);
             Ok(drawn_sample(request, notes))
         }
     }
 }
 
-/// Looks for photographs in the order that [`open`] promises.
-fn photographs(
+/// Looks for photographs in the order that [`open`] promises; `find` judges a folder.
+pub(super) fn photographs<T>(
     request: &DataRequest,
     download: impl FnOnce(&Path) -> Result<PathBuf>,
     notes: &mut Vec<String>,
-) -> Result<Parts> {
+    find: impl Fn(&Path) -> Result<T>,
+) -> Result<T> {
     if let Some(dir) = &request.data_dir {
-        return cats_dogs::find(dir);
+        return find(dir);
     }
     let dir = request.folder_of("cats-dogs");
     if dir.is_dir() {
-        match cats_dogs::find(&dir) {
+        match find(&dir) {
             Ok(parts) => return Ok(parts),
             Err(error) => notes.push(format!("not used: {error}")),
         }
     }
-    cats_dogs::find(&download(&request.cache())?)
+    find(&download(&request.cache())?)
+}
+
+/// What is said where drawn images stand in for photographs.
+///
+/// # Errors
+/// They may not: a folder was given, or the request forbids it.
+pub(super) fn without_photographs(request: &DataRequest, error: Error) -> Result<String> {
+    let dir = request.folder_of("cats-dogs");
+    if request.data_dir.is_some() {
+        return Err(error);
+    }
+    if !request.fallback {
+        let ways = ways_to_photographs(&dir);
+        return Err(Error::dataset("cats-dogs", format!("{error}; {}", ways.join("; "))));
+    }
+    Ok(fallback_note(&error, &dir))
 }
 
 fn ways_to_photographs(dir: &Path) -> [String; 3] {
@@ -252,7 +330,7 @@ fn fallback_note(error: &Error, dir: &Path) -> String {
     )
 }
 
-fn drawn_sample(request: &DataRequest, notes: Vec<String>) -> Dataset {
+pub(super) fn drawn_sample(request: &DataRequest, notes: Vec<String>) -> Dataset {
     let at_most = |count: usize| request.limit.map_or(count, |limit| limit.min(count));
     let mut dataset = drawn::cats_dogs(request.seed, at_most(drawn::TRAIN), at_most(drawn::VAL));
     dataset.notes.splice(0..0, notes);
@@ -264,68 +342,93 @@ fn drawn_sample(request: &DataRequest, notes: Vec<String>) -> Dataset {
     dataset
 }
 
+/// Reads one part of a data set's files in a folder.
+type ReadPart = fn(&Path) -> Result<InMemory>;
+
+/// The official parts: the test part is for the end, and the images to choose by are held out.
+fn open_official(
+    request: &DataRequest,
+    dir: &Path,
+    about: About,
+    [train, test]: [ReadPart; 2],
+) -> Result<Dataset> {
+    let brought =
+        Brought { train: Arc::new(train(dir)?), val: None, test: Some(Arc::new(test(dir)?)) };
+    finish(request, about, brought, Vec::new())
+}
+
 fn open_mnist(
     request: &DataRequest,
     download: impl FnOnce(&Path) -> Result<PathBuf>,
 ) -> Result<Dataset> {
-    let dir = match &request.data_dir {
-        Some(dir) => mnist::folder_of(dir).unwrap_or_else(|| dir.clone()),
-        None => match mnist::folder_of(&request.folder_of("mnist")) {
-            Some(dir) => dir,
-            None => download(&request.cache()).map_err(|error| {
-                let dir = request.folder_of("mnist");
-                let ways = format!(
-                    "{error}; give --data-dir DIR with the files {}, or put them at {}",
-                    mnist::FILES,
-                    dir.display()
-                );
-                Error::dataset("mnist", ways)
-            })?,
-        },
-    };
-    let (train, test) = mnist::read(&dir)?;
-    let found = Found {
+    let dir = mnist_folder(request, download)?;
+    open_official(request, &dir, digits(&dir), [mnist::read_train, mnist::read_test])
+}
+
+/// Handwritten digits in a folder.
+pub(super) fn digits(dir: &Path) -> About {
+    About {
         name: "mnist",
         kind: DataKind::Digits,
         classes: (0..10).map(|digit| digit.to_string()).collect(),
         mean: vec![mnist::MEAN],
         std: vec![mnist::STD],
         origin: dir.display().to_string(),
-        train: Arc::new(train),
-        val: Some(Arc::new(test)),
-        test: None,
-    };
-    finish(request, found, Vec::new())
+    }
+}
+
+/// The folder that MNIST's files are in.
+pub(super) fn mnist_folder(
+    request: &DataRequest,
+    download: impl FnOnce(&Path) -> Result<PathBuf>,
+) -> Result<PathBuf> {
+    if let Some(dir) = &request.data_dir {
+        return Ok(mnist::folder_of(dir).unwrap_or_else(|| dir.clone()));
+    }
+    let own = request.folder_of("mnist");
+    if let Some(dir) = mnist::folder_of(&own) {
+        return Ok(dir);
+    }
+    download(&request.cache()).map_err(|error| {
+        let (files, own) = (mnist::FILES, own.display());
+        let ways =
+            format!("{error}; give --data-dir DIR with the files {files}, or put them at {own}");
+        Error::dataset("mnist", ways)
+    })
 }
 
 fn open_cifar_10(request: &DataRequest) -> Result<Dataset> {
-    let own = request.folder_of("cifar-10");
-    let dir = match &request.data_dir {
-        Some(dir) => cifar::folder_of(dir).unwrap_or_else(|| dir.clone()),
-        None => match cifar::folder_of(&own) {
-            Some(dir) => dir,
-            None => hub::cifar_10(&request.cache()).map_err(|error| {
-                let (files, own) = (cifar::FILES, own.display());
-                let ways = format!(
-                    "{error}; give --data-dir DIR with the files {files}, or put them at {own}"
-                );
-                Error::dataset("cifar-10", ways)
-            })?,
-        },
-    };
-    let (train, test) = cifar::read(&dir)?;
-    let found = Found {
+    let dir = cifar_folder(request)?;
+    open_official(request, &dir, tiny_photographs(&dir), [cifar::read_train, cifar::read_test])
+}
+
+/// CIFAR-10 in a folder.
+pub(super) fn tiny_photographs(dir: &Path) -> About {
+    About {
         name: "cifar-10",
         kind: DataKind::TinyPhotographs,
         classes: cifar::CLASSES.map(String::from).to_vec(),
         mean: cifar::MEAN.to_vec(),
         std: cifar::STD.to_vec(),
         origin: dir.display().to_string(),
-        train: Arc::new(train),
-        val: Some(Arc::new(test)),
-        test: None,
-    };
-    finish(request, found, Vec::new())
+    }
+}
+
+/// The folder that CIFAR-10's files are in.
+pub(super) fn cifar_folder(request: &DataRequest) -> Result<PathBuf> {
+    if let Some(dir) = &request.data_dir {
+        return Ok(cifar::folder_of(dir).unwrap_or_else(|| dir.clone()));
+    }
+    let own = request.folder_of("cifar-10");
+    if let Some(dir) = cifar::folder_of(&own) {
+        return Ok(dir);
+    }
+    hub::cifar_10(&request.cache()).map_err(|error| {
+        let (files, own) = (cifar::FILES, own.display());
+        let ways =
+            format!("{error}; give --data-dir DIR with the files {files}, or put them at {own}");
+        Error::dataset("cifar-10", ways)
+    })
 }
 
 #[cfg(test)]

@@ -85,6 +85,59 @@ impl Source for Subset {
     }
 }
 
+/// The images of several sources, one source after the other.
+pub(crate) struct Joined {
+    sources: Vec<Arc<dyn Source>>,
+}
+
+impl Joined {
+    pub(crate) fn new(sources: Vec<Arc<dyn Source>>) -> Self {
+        Joined { sources }
+    }
+
+    /// The source of image `index`, and its index there.
+    fn find(&self, mut index: usize) -> (&dyn Source, usize) {
+        for source in &self.sources {
+            match index.checked_sub(source.len()) {
+                Some(further) => index = further,
+                None => return (source.as_ref(), index),
+            }
+        }
+        panic!("index beyond the sources");
+    }
+}
+
+impl Source for Joined {
+    fn len(&self) -> usize {
+        self.sources.iter().map(|source| source.len()).sum()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        let (source, index) = self.find(index);
+        source.label(index)
+    }
+
+    fn name(&self, index: usize) -> String {
+        let (source, index) = self.find(index);
+        source.name(index)
+    }
+
+    fn picture(&self, index: usize) -> Result<Picture> {
+        let (source, index) = self.find(index);
+        source.picture(index)
+    }
+
+    fn stamp(&self, index: usize) -> u64 {
+        let (source, index) = self.find(index);
+        source.stamp(index)
+    }
+
+    fn written(&self, index: usize) -> Option<u64> {
+        let (source, index) = self.find(index);
+        source.written(index)
+    }
+}
+
 /// The indices of each class, in order.
 fn by_class(source: &dyn Source, classes: usize) -> Vec<Vec<usize>> {
     let mut found = vec![Vec::new(); classes];

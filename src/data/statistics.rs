@@ -85,9 +85,7 @@ fn numbers(text: &str) -> Option<Vec<f32>> {
 
 impl fmt::Display for Normalise {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let list = |values: &[f32]| {
-            values.iter().map(f32::to_string).collect::<Vec<_>>().join(",")
-        };
+        let list = |values: &[f32]| values.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
         match self {
             Normalise::ImageNet => f.write_str("imagenet"),
             Normalise::Dataset => f.write_str("dataset"),

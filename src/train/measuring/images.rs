@@ -52,7 +52,8 @@ impl Images {
 
     /// Of a set that was opened to be measured.
     fn of(set: EvalSet) -> Self {
-        let EvalSet { name, kind, classes, mean, std, origin, which, part, source, notes, .. } = set;
+        let EvalSet { name, kind, classes, mean, std, origin, which, part, source, notes, .. } =
+            set;
         let parts = vec![Slice { part: which, what: part, source, known: Known::No }];
         Images { name, kind, classes, mean, std, origin, notes, parts }
     }
@@ -64,7 +65,8 @@ impl Images {
         part: Option<Part>,
         about: &TrainedOn,
     ) -> Result<Self> {
-        let Dataset { name, kind, classes, mean, std, origin, train, val, test, notes, .. } = dataset;
+        let Dataset { name, kind, classes, mean, std, origin, train, val, test, notes, .. } =
+            dataset;
         let mut all = vec![(Part::Train, train), (Part::Val, val)];
         all.extend(test.map(|test| (Part::Test, test)));
         all.retain(|(own, _)| part.map_or(*own != Part::Train, |part| part == *own));

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use candle_core::Device;
 
 use crate::data::{
-    DataKind, DataRequest, Normalise, Part, Pipeline, Relabelled, Source, are_synsets, looks_inverted,
-    matched,
+    DataKind, DataRequest, Normalise, Part, Pipeline, Relabelled, Source, are_synsets,
+    looks_inverted, matched,
 };
 use crate::models::Model;
 use crate::weights::{Overlap, TrainedOn, WeightFile};
@@ -192,15 +192,26 @@ impl MeasureRequest {
             None => &metadata.classes,
         };
         if are_synsets(&images.classes) && !are_synsets(names) {
-            return in_order(file, names.clone(), images, "n01440764 and the like have no names here");
+            return in_order(
+                file,
+                names.clone(),
+                images,
+                "n01440764 and the like have no names here",
+            );
         }
         // A thousand classes are ImageNet's; those of other networks without names are numbers.
         if guessed && count != 1000 {
-            return in_order(file, images.classes.clone(), images, "the file does not name its classes");
+            return in_order(
+                file,
+                images.classes.clone(),
+                images,
+                "the file does not name its classes",
+            );
         }
         let of_images = matched(&images.classes, names)
             .map_err(|strangers| unknown(file, names, images, &strangers))?;
-        let assumed = guessed.then(|| "the file does not name its 1000 classes: ImageNet's are assumed");
+        let assumed =
+            guessed.then(|| "the file does not name its 1000 classes: ImageNet's are assumed");
         Ok(Labels { names: names.clone(), of_images, assumed: assumed.map(str::to_owned) })
     }
 }

@@ -59,7 +59,8 @@ impl MeasureRequest {
             None => pipeline.normalised_like(own),
             Some(normalise) => {
                 let (mean, std) = normalise.of(&images.mean, &images.std);
-                let like = Pipeline::eval(images.kind, pipeline.output()[1], channels, &mean, &std)?;
+                let like =
+                    Pipeline::eval(images.kind, pipeline.output()[1], channels, &mean, &std)?;
                 pipeline.normalised_like(&like)
             }
         }

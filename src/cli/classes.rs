@@ -135,6 +135,7 @@ mod tests {
                 val_top1: None,
             }),
             notes: Default::default(),
+            remarks: Default::default(),
             tensors: Default::default(),
         };
         assert_eq!(names(&file("cats-dogs-drawn")), Some(&list("cat dog")[..]));

@@ -226,6 +226,8 @@ impl Weights {
     fn file(&self) -> anyhow::Result<WeightFile> {
         let source = WeightSource::parse(&self.weights)?;
         let path = source.fetch(self.model.as_deref(), self.mirror.as_deref())?;
-        Ok(weights::load(&path, &Device::Cpu)?.described(self.model.as_deref())?)
+        let file = weights::load(&path, &Device::Cpu)?.described(self.model.as_deref())?;
+        say_remarks(&file);
+        Ok(file)
     }
 }

@@ -14,6 +14,7 @@ use super::progress::Voice;
 use super::report::{Explained, show};
 use super::run::train_session;
 use super::session::{Session, use_threads};
+use super::terminal::complain;
 use crate::report::{Report, Sample};
 
 /// Train several networks on one data set, and put them side by side.
@@ -89,7 +90,7 @@ pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(130)); // as the shell has it for Ctrl-C
             }
             Err(error) => {
-                eprintln!("error: {name}: {error:#}");
+                complain(&format!("{name}: {error:#}"));
                 failed.push(name);
             }
         }

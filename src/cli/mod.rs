@@ -27,6 +27,7 @@ mod report;
 mod run;
 mod scores;
 mod session;
+mod signals;
 mod summary;
 mod terminal;
 mod weights;
@@ -82,7 +83,7 @@ enum Command {
 
 /// The binary `convzoo`.
 pub fn main() -> ExitCode {
-    exit(parse::<Cli>().and_then(|cli| run(cli.command)))
+    exit(|| run(parse::<Cli>()?.command))
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -121,17 +122,18 @@ fn parse<T: CommandFactory + FromArgMatches>() -> anyhow::Result<T> {
 
 /// An example: trains (or with `--eval` only measures) one architecture; every setting is a flag.
 pub fn example(model: &'static str) -> ExitCode {
-    exit(parse().and_then(|args| run::run(model, args)))
+    exit(|| run::run(model, parse()?))
 }
 
 /// The example that compares: `convzoo compare` without the subcommand.
 pub fn compare_example() -> ExitCode {
-    exit(parse().and_then(compare::compare))
+    exit(|| compare::compare(parse()?))
 }
 
 /// One clear line, and a code that scripts can see.
-fn exit(result: anyhow::Result<ExitCode>) -> ExitCode {
-    match result {
+fn exit(command: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitCode {
+    signals::fail_at_file_limit();
+    match command() {
         Ok(code) => code,
         // A reader that has seen enough (`| head`) is no fault of ours.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,

@@ -50,6 +50,7 @@ fn prepare(folder: &Path) -> Result<()> {
         dataset: "cats-dogs-drawn".to_owned(),
         data_kind: "drawn".to_owned(),
         val_top1: None,
+        trained_on: None,
     };
     weights::save(&folder.join("w.safetensors"), model.network.params(), &metadata)?;
     printed(&["draw", "-o", "drawn", "--val", "4", "--train", "2"], folder);

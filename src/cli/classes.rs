@@ -133,6 +133,7 @@ mod tests {
                 dataset: dataset.to_owned(),
                 data_kind: "drawn".to_owned(),
                 val_top1: None,
+                trained_on: None,
             }),
             notes: Default::default(),
             remarks: Default::default(),

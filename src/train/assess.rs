@@ -8,7 +8,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{Evaluation, Trainable, Views, evaluation, pass};
+use super::evaluate::{Evaluation, Trainable, Views, check_finite, evaluation, pass};
 use super::metrics::{Sums, place};
 use crate::data::Loader;
 use crate::{Error, Result};
@@ -27,6 +27,9 @@ pub struct Assessment {
     pub top5: f64,
     /// Pictures seen.
     pub images: u64,
+    /// Images that could not be read: no other number counts them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// How far confidence is from accuracy, as a mean over the pictures (Guo et al., 2017, equation 3;
     /// 15 bins).
     pub calibration_error: f64,
@@ -38,6 +41,22 @@ pub struct Assessment {
     pub places: Vec<u64>,
     /// Pictures by the probability of the class that came first, from 0 to 1 in equal steps.
     pub calibration: Vec<Bin>,
+}
+
+/// An image that could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its name in the data set.
+    pub name: String,
+    /// Why it could not be read.
+    pub error: String,
+}
+
+impl LeftOut {
+    /// The images that a loader could not read so far.
+    pub fn of(loader: &Loader) -> Vec<Self> {
+        loader.bad_files().into_iter().map(|(name, error)| LeftOut { name, error }).collect()
+    }
 }
 
 /// The results on the pictures of one class.
@@ -71,6 +90,9 @@ pub struct Assessments {
     pub epoch: Option<usize>,
     /// Names of the classes, by label.
     pub classes: Vec<String>,
+    /// Where the images were, as an absolute path for a folder. Earlier versions did not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub data: String,
     /// By part: `val`, `test` where there is one, `ema_val` for the averaged weights.
     pub parts: BTreeMap<String, Assessment>,
 }
@@ -86,7 +108,7 @@ impl Assessment {
 /// Evaluates a network on all pictures of a loader, in detail.
 ///
 /// # Errors
-/// Where pictures cannot be read or do not fit the network.
+/// Where pictures cannot be read or do not fit the network, or what it makes of them is not finite.
 pub fn assess(
     network: &impl Trainable,
     loader: &Loader,
@@ -95,10 +117,14 @@ pub fn assess(
 ) -> Result<(Evaluation, Assessment)> {
     let start = Instant::now();
     let mut tally = Tally::default();
-    let mut each = |logits: &Tensor, labels: &[u32]| tally.add(logits, labels);
+    let mut each = |logits: &Tensor, labels: &[u32]| {
+        check_finite(network, logits)?;
+        tally.add(logits, labels)
+    };
     let watch = &mut |_| ControlFlow::Continue(());
     let sums = pass(network, loader, device, views, watch, &mut each)?.unwrap_or_default();
-    Ok((evaluation(&sums, start), tally.finish(&sums)))
+    let found = Assessment { left_out: LeftOut::of(loader), ..tally.finish(&sums) };
+    Ok((evaluation(&sums, loader, start), found))
 }
 
 /// What is counted over a pass.
@@ -156,6 +182,7 @@ impl Tally {
             top1: sums.top1_share(),
             top5: sums.top5_share(),
             images: sums.images,
+            left_out: Vec::new(),
             calibration_error: mean(calibration.iter().map(gap).sum(), sums.images),
             per_class: self.confusion.iter().enumerate().map(of_class).collect(),
             confusion: self.confusion,

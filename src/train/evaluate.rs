@@ -6,6 +6,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::finite::{broken_tensor, is_finite};
 use super::metrics::Sums;
 use crate::data::{Batch, Loader};
 use crate::models::Model;
@@ -129,6 +130,9 @@ pub struct Evaluation {
     pub top5: f64,
     /// Pictures seen.
     pub images: u64,
+    /// Images that could not be read: they count nowhere else.
+    #[serde(default)]
+    pub left_out: usize,
     /// Seconds it took, waiting for pictures included.
     pub seconds: f64,
 }
@@ -148,12 +152,29 @@ pub(super) fn per_second(images: u64, seconds: f64) -> f64 {
 /// Evaluates a network on all pictures of a loader.
 ///
 /// # Errors
-/// Where pictures cannot be read or do not fit the network.
+/// Where pictures cannot be read or do not fit the network, or what it makes of them is not finite.
 pub fn evaluate(network: &impl Trainable, loader: &Loader, device: &Device) -> Result<Evaluation> {
     let start = Instant::now();
     let watch = &mut |_| ControlFlow::Continue(());
-    let sums = pass(network, loader, device, Views::One, watch, &mut |_, _| Ok(()))?;
-    Ok(evaluation(&sums.unwrap_or_default(), start))
+    let mut each = |logits: &Tensor, _: &[u32]| check_finite(network, logits);
+    let sums = pass(network, loader, device, Views::One, watch, &mut each)?;
+    Ok(evaluation(&sums.unwrap_or_default(), loader, start))
+}
+
+/// Refuses logits that are not finite: they rank no classes, and no share can be made of them.
+///
+/// # Errors
+/// Names the tensor of the network that is not finite itself, where there is one.
+pub(super) fn check_finite(network: &impl Trainable, logits: &Tensor) -> Result<()> {
+    if is_finite(logits)? {
+        return Ok(());
+    }
+    let cause = match broken_tensor(network.params())? {
+        Some(name) => format!("{name} has values that are not finite"),
+        None => "its weights are finite, its activations overflow".to_owned(),
+    };
+    let found = format!("a network whose outputs are not finite: {cause}");
+    Err(Error::op("evaluate", found, "nothing can be measured with it, take other weights"))
 }
 
 /// [`evaluate`], calling `watch` with the number of batches done after each; `None` where that
@@ -169,15 +190,16 @@ pub fn evaluate_watched(
 ) -> Result<Option<Evaluation>> {
     let start = Instant::now();
     let sums = pass(network, loader, device, Views::One, watch, &mut |_, _| Ok(()))?;
-    Ok(sums.map(|sums| evaluation(&sums, start)))
+    Ok(sums.map(|sums| evaluation(&sums, loader, start)))
 }
 
-pub(super) fn evaluation(sums: &Sums, start: Instant) -> Evaluation {
+pub(super) fn evaluation(sums: &Sums, loader: &Loader, start: Instant) -> Evaluation {
     Evaluation {
         loss: sums.mean_loss(),
         top1: sums.top1_share(),
         top5: sums.top5_share(),
         images: sums.images,
+        left_out: loader.bad_files().len(),
         seconds: start.elapsed().as_secs_f64(),
     }
 }

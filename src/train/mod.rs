@@ -78,7 +78,7 @@ mod schedule;
 mod tensorboard;
 mod trainer;
 
-pub use assess::{Assessment, Assessments, Bin, ClassScore, assess};
+pub use assess::{Assessment, Assessments, Bin, ClassScore, LeftOut, assess};
 pub use config::{CANDLE_VERSION, DataInfo, ModelInfo, RunConfig, TrainConfig, Versions};
 pub use criterion::ClassWeights;
 pub(crate) use criterion::losses;

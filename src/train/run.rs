@@ -30,8 +30,9 @@ use super::config::RunConfig;
 use super::evaluate::per_second;
 use super::loss_scale::LossScale;
 use super::metrics::Sums;
+use crate::data::Source;
 use crate::nn::Params;
-use crate::weights::{self, Metadata};
+use crate::weights::{self, Metadata, Sketch, TrainedOn};
 use crate::{Error, Result, files};
 
 /// The first line of `metrics.csv`; with averaged weights [`EMA_COLUMNS`] follow.
@@ -287,6 +288,20 @@ impl Summary {
     }
 }
 
+/// What the weight files of a run say about its training images.
+pub(super) fn trained_on(config: &RunConfig, source: &dyn Source) -> TrainedOn {
+    let request = config.data.request.as_ref();
+    TrainedOn {
+        dataset: config.data.name.clone(),
+        identity: config.data.identity.clone(),
+        seed: request.map_or(config.train.seed, |request| request.seed),
+        val_split: request.and_then(|request| request.val_split),
+        limit: request.and_then(|request| request.limit),
+        images: source.len(),
+        sketch: Sketch::of(source),
+    }
+}
+
 /// The folder of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFolder {
@@ -435,6 +450,7 @@ impl RunFolder {
         name: &str,
         params: &Params,
         config: &RunConfig,
+        trained_on: &TrainedOn,
         val_top1: Option<f64>,
     ) -> Result<()> {
         let path = self.file(name);
@@ -449,6 +465,7 @@ impl RunFolder {
             dataset: config.data.name.clone(),
             data_kind: config.data.kind.to_string(),
             val_top1,
+            trained_on: Some(trained_on.clone()),
         };
         weights::save_as(&path, params, &metadata, config.train.save_type)
     }

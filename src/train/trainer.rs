@@ -23,7 +23,7 @@ use super::metrics::Sums;
 use super::observer::{BatchDone, Observer, Started};
 use super::optim::Optimizer;
 use super::readings::{self, Readings};
-use super::run::{Best, EpochRow, Progress, RunFolder, Summary};
+use super::run::{self, Best, EpochRow, Progress, RunFolder, Summary};
 use super::same;
 use super::schedule::LearningRate;
 use crate::data::{Batch, Loader, Mixed};
@@ -31,6 +31,7 @@ use crate::machine::PeakMemory;
 use crate::nn::{Engine, Mode, Params, Precision};
 use crate::ops::CrossEntropyParams;
 use crate::rng::Rng;
+use crate::weights::TrainedOn;
 use crate::{Error, Result, files};
 
 /// What a [`Trainer`] works with.
@@ -101,6 +102,8 @@ pub struct Trainer<'a, N> {
     /// What the observer is to be told at the start.
     notes: Vec<String>,
     memory: Option<PeakMemory>,
+    /// What the weight files say about the training images.
+    trained_on: TrainedOn,
 }
 
 /// What an epoch's training came to.
@@ -198,6 +201,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let (read_every, readings) = (waits.then_some(readings::EVERY), Readings::default());
         let Made { optimizer, rate, entropy, held, ema } = made;
         let (engine, lr, memory) = (None, 0.0, PeakMemory::watch());
+        let trained_on = run::trained_on(job.config, job.train.source().as_ref());
         Trainer {
             job,
             folder,
@@ -216,6 +220,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             reported,
             notes,
             memory,
+            trained_on,
         }
     }
 
@@ -708,14 +713,15 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         self.folder.write_metrics(rows)?;
         let Some(row) = rows.last().filter(|_| *batch == 0) else { return Ok(()) };
         let (params, config) = (self.job.network.params(), self.job.config);
-        self.folder.write_weights("last.safetensors", params, config, row.val_top1)?;
+        let about = &self.trained_on;
+        self.folder.write_weights("last.safetensors", params, config, about, row.val_top1)?;
         if best.is_some_and(|best| best.epoch == row.epoch) {
-            self.folder.write_weights("best.safetensors", params, config, row.val_top1)?;
+            self.folder.write_weights("best.safetensors", params, config, about, row.val_top1)?;
         }
         let (folder, top1) = (&self.folder, row.ema_val_top1);
         match &mut self.ema {
             Some(ema) if best_ema.is_some_and(|best| best.epoch == row.epoch) => {
-                let write = || folder.write_weights("ema.safetensors", params, config, top1);
+                let write = || folder.write_weights("ema.safetensors", params, config, about, top1);
                 ema.with(params, write)
             }
             _ => Ok(()),

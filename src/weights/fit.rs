@@ -51,6 +51,7 @@ impl Fit {
             dataset: "unknown".to_owned(),
             data_kind: "unknown".to_owned(),
             val_top1: None,
+            trained_on: None,
         })
     }
 }

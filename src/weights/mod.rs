@@ -20,6 +20,7 @@ mod shards;
 mod source;
 mod state_dict;
 mod timm;
+mod trained_on;
 mod zip;
 
 use std::borrow::Cow;
@@ -44,6 +45,7 @@ pub use manifest::{Manifest, ManifestEntry, Measured, fingerprint, portable_comm
 pub use names::torchvision;
 pub use published::{PUBLISHED, Published, TORCHVISION, published};
 pub use source::{WeightSource, fetch_from_hub, fetch_published};
+pub use trained_on::{Overlap, Sketch, TrainedOn};
 
 /// The one key in a safetensors header that holds our [`Metadata`] as JSON. One key, because several
 /// would be written in random order and the same weights would give different files.
@@ -70,6 +72,9 @@ pub struct Metadata {
     /// Top-1 on the validation pictures, where it is known.
     #[serde(default)]
     pub val_top1: Option<f64>,
+    /// The images trained on, where that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_on: Option<TrainedOn>,
 }
 
 /// The formats that are read.

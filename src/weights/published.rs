@@ -309,6 +309,7 @@ impl Published {
             dataset: format!("ImageNet-1K, {} of torchvision, {}", self.tag, self.licence),
             data_kind: "photographs".to_owned(),
             val_top1: Some(self.top1 / 100.0),
+            trained_on: None,
         })
     }
 }

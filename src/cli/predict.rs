@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::learn::{self, Tta};
+use super::weights::say_remarks;
 use super::{print_json, print_line};
 use crate::data::{Limits, Pipeline, decode_file};
 use crate::models::Model;

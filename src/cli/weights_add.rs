@@ -47,6 +47,9 @@ pub fn add(args: &AddArgs) -> anyhow::Result<()> {
         Some(name) => bail!("--name {name}: a file's name is wanted, without folders"),
         None => format!("{}-{}.safetensors", config.model.name, config.data.name),
     };
+    if !weights::is_plain_name(&name) {
+        bail!("{}: {name:?} is not a file's name; say one with --name", args.run.display());
+    }
     // First of all: without the pictures there is nothing to state.
     let dataset = pictures(args, &config)?;
     std::fs::create_dir_all(&args.to).map_err(|error| Error::file(&args.to, error))?;

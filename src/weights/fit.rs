@@ -9,7 +9,7 @@ use super::names::Renamed;
 use super::timm::TimmConfig;
 use super::{Metadata, WeightFile, published};
 use crate::data::{DataKind, Pipeline, imagenet};
-use crate::models::{ARCHITECTURES, Architecture, Config, Stem};
+use crate::models::{ARCHITECTURES, Architecture, Config, Stem, find};
 use crate::nn::Role;
 use crate::{Error, Result};
 
@@ -117,6 +117,41 @@ impl WeightFile {
 }
 
 impl WeightFile {
+    /// The networks that the tensors fit: several where they differ only in what has no weights.
+    ///
+    /// # Errors
+    /// Where two tensors would have one name.
+    pub fn fits(&self) -> Result<Vec<Fit>> {
+        Ok(fits_of(&self.renamed()?))
+    }
+
+    /// What of the tensors stands beside those of a network that they fit, in words.
+    ///
+    /// # Errors
+    /// Where two tensors would have one name.
+    pub fn left_over(&self, fit: &Fit) -> Result<Option<String>> {
+        let mut file = self.clone();
+        let before = file.remarks.len();
+        file.take_what_fits(fit, self.renamed()?)?;
+        Ok(file.remarks.split_off(before).pop())
+    }
+
+    /// What of the metadata does not fit the tensors, if anything: why nothing can be measured with
+    /// them.
+    pub fn problem(&self) -> Option<String> {
+        let metadata = self.metadata.as_ref()?;
+        let config = metadata.config();
+        let layers = find(&metadata.architecture).and_then(|found| found.layers(&config));
+        let problem = match layers {
+            Ok(layers) => self.check_fit(&layers).err()?,
+            Err(error) => error,
+        };
+        Some(match problem {
+            Error::File { cause, .. } => cause,
+            other => other.to_string(),
+        })
+    }
+
     /// Where another program wrote the file: how it prepares pictures, as far as that is known.
     fn metadata_of(&self, fit: &Fit) -> Result<(Metadata, Option<String>)> {
         let metadata = fit.metadata()?;

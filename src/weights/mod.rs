@@ -279,6 +279,14 @@ fn safetensors_file(path: &Path, bytes: &Bytes, key: Option<&str>) -> Result<Wei
     Ok(WeightFile { path, format, metadata, notes, remarks, tensors })
 }
 
+impl Metadata {
+    /// How the network is built that such a file is for, without auxiliary heads.
+    fn config(&self) -> Config {
+        let (classes, input, stem) = (self.classes.len(), self.input, self.stem);
+        Config { classes, input, aux: false, dropout: None, stem }
+    }
+}
+
 impl WeightFile {
     /// The tensors under torchvision's names: see [`torchvision`].
     ///
@@ -319,9 +327,7 @@ impl WeightFile {
     /// Where the file does not describe one, its tensors do not fit it, or are not finite.
     pub fn model(&self, device: &Device) -> Result<Model> {
         let metadata = self.metadata()?;
-        let classes = metadata.classes.len();
-        let (input, stem) = (metadata.input, metadata.stem);
-        let config = Config { classes, input, aux: false, dropout: None, stem };
+        let config = metadata.config();
         metadata.check().map_err(|cause| Error::file(&self.path, cause))?;
         // Before it is built: no larger network than the file has numbers for.
         self.check_fit(&find(&metadata.architecture)?.layers(&config)?)?;

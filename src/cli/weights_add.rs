@@ -6,7 +6,7 @@ use anyhow::bail;
 use candle_core::{DType, Device};
 use clap::Args;
 
-use super::print_line;
+use super::print_json;
 use super::session::use_threads;
 use super::weights::WeightType;
 use crate::Error;
@@ -78,7 +78,7 @@ pub fn add(args: &AddArgs) -> anyhow::Result<()> {
         machine: config.machine.map_or_else(unknown, |machine| machine.to_string()),
         version: config.versions.convzoo,
     };
-    print_line(&serde_json::to_string_pretty(&entry)?)?;
+    print_json(&entry)?;
     Ok(manifest.put(entry, &args.to)?)
 }
 

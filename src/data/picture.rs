@@ -84,6 +84,11 @@ impl Picture {
         }
     }
 
+    /// Each sample becomes 255 minus it.
+    pub(crate) fn invert(&mut self) {
+        self.pixels.iter_mut().for_each(|sample| *sample = 255 - *sample);
+    }
+
     /// The picture with 1 or 3 channels: grey by PIL's integer luma (ITU-R 601), colour by
     /// repeating the grey channel.
     pub(crate) fn with_channels(&self, channels: usize) -> Self {

@@ -45,6 +45,8 @@ pub enum Step {
         /// Both sides, in pixels.
         size: usize,
     },
+    /// Each sample becomes 255 minus it: dark on light becomes light on dark.
+    Invert,
     /// Black borders on all four sides.
     Pad {
         /// Their width, in pixels.
@@ -203,6 +205,11 @@ impl Step {
             }
             Step::ResizeExact { size, filter } => resized(picture, size, size, filter)?,
             Step::CentreCrop { size } => centre_crop(picture, size),
+            Step::Invert => {
+                let mut picture = picture.into_owned();
+                picture.invert();
+                Cow::Owned(picture)
+            }
             Step::Pad { border } => Cow::Owned(picture.padded(border, border, border, border)),
             Step::RandomResizedCrop { size, scale, ratio, filter } => {
                 let [left, top, width, height] = random_part(&picture, scale, ratio, rng);
@@ -576,6 +583,28 @@ impl Pipeline {
         Pipeline::new(steps)
     }
 
+    /// The same pipeline with images inverted, before anything else: a black border that a later step
+    /// adds stays black. For digits drawn black on white and a network trained on white on black.
+    ///
+    /// # Errors
+    /// Those of [`Pipeline::new`].
+    pub fn inverted(&self) -> Result<Self> {
+        Pipeline::new([&[Step::Invert], self.steps()].concat())
+    }
+
+    /// Whether images are inverted on their way.
+    pub(crate) fn inverts(&self) -> bool {
+        self.steps.iter().filter(|step| **step == Step::Invert).count() % 2 == 1
+    }
+
+    /// The mean of each channel that is taken off at the end, of samples from 0 to 1.
+    pub(crate) fn mean(&self) -> &[f32] {
+        match self.steps.last() {
+            Some(Step::Normalise { mean, .. }) => mean,
+            _ => &[],
+        }
+    }
+
     /// The steps, in order.
     pub fn steps(&self) -> &[Step] {
         &self.steps
@@ -688,6 +717,7 @@ impl fmt::Display for Step {
                 write!(f, "resize {size}x{size}{}", cubic(filter))
             }
             Step::CentreCrop { size } => write!(f, "centre-crop {size}"),
+            Step::Invert => write!(f, "invert"),
             Step::Pad { border } => write!(f, "pad {border}"),
             Step::RandomResizedCrop { size, scale: [low, high], filter, .. } => {
                 write!(f, "random-resized-crop {size} ({low}-{high}){}", cubic(filter))

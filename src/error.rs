@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::visible::visible_line;
+
 /// `Result` with convzoo's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -48,7 +50,7 @@ pub enum Error {
     },
 
     /// A file or folder that cannot be used.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {cause}", visible_line(&path.to_string_lossy()))]
     File {
         /// The file or folder.
         path: PathBuf,

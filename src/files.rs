@@ -2,6 +2,7 @@
 //! flushed too.
 
 mod fault;
+pub(crate) mod plain;
 pub(crate) mod regular;
 
 use std::ffi::OsStr;

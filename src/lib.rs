@@ -138,6 +138,7 @@
 
 pub mod bench;
 pub mod cli;
+mod csv;
 pub mod data;
 mod digits;
 pub mod doctor;

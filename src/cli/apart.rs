@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::run;
+use super::{run, signals};
 
 /// Which run of a comparison the process is for: `MODEL SEED`.
 const ONLY: &str = "CONVZOO_COMPARE_ONLY";
@@ -39,7 +39,8 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// Where it failed; the process has said why.
 pub fn run_apart(model: &str, seed: u64) -> anyhow::Result<bool> {
-    pass_ctrl_c_on()?;
+    // The process gets Ctrl-C from the terminal itself; this one must outlive it to say what to do.
+    signals::stop_when_asked(&STOPPED, || {}, || {})?;
     let program = std::env::current_exe().context("this program cannot be found again")?;
     let mut command = Command::new(program);
     command.args(std::env::args_os().skip(1)).env(ONLY, format!("{model} {seed}"));
@@ -49,8 +50,13 @@ pub fn run_apart(model: &str, seed: u64) -> anyhow::Result<bool> {
         if let Some(status) = child.try_wait()? {
             return match status.code() {
                 Some(0) => Ok(true),
-                Some(130) => Ok(false),
-                Some(_) => bail!("see above"),
+                Some(code) => match signals::asked_by(code) {
+                    Some(signal) => {
+                        signals::stopped_by(signal);
+                        Ok(false)
+                    }
+                    None => bail!("see above"),
+                },
                 None => bail!("its process was ended ({status}); the same command goes on with it"),
             };
         }
@@ -59,13 +65,4 @@ pub fn run_apart(model: &str, seed: u64) -> anyhow::Result<bool> {
         }
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// The process gets Ctrl-C from the terminal itself; this one must outlive it to say what to do.
-fn pass_ctrl_c_on() -> anyhow::Result<()> {
-    static SET: AtomicBool = AtomicBool::new(false);
-    if SET.swap(true, Ordering::SeqCst) {
-        return Ok(());
-    }
-    ctrlc::set_handler(|| STOPPED.store(true, Ordering::SeqCst)).context("Ctrl-C cannot be watched")
 }

@@ -1,12 +1,12 @@
 //! `convzoo bench`
 
-use std::io::IsTerminal;
 use std::process::Command;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 
 use super::session::use_threads;
+use super::terminal::{aside, is_watched};
 use super::{print_line, table};
 use crate::bench::{self, Case, Row, Settings, Sides};
 
@@ -115,8 +115,8 @@ fn child(name: &str, threads: usize) -> std::io::Result<Command> {
 
 /// Says at a terminal what is under way: a table comes only at the end.
 fn say(case: &Case, json: bool) {
-    if !json && std::io::stderr().is_terminal() {
-        eprintln!("{} {} ...", case.section, case.name);
+    if !json && is_watched() {
+        aside(&format!("{} {} ...", case.section, case.name));
     }
 }
 

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Parser;
 
-use super::apart;
 use super::args::RunArgs;
 use super::budget::{Budget, epochs_within};
 use super::matching::{Found, find};
@@ -14,6 +13,8 @@ use super::progress::Voice;
 use super::report::{Explained, show};
 use super::run::train_session;
 use super::session::{Session, use_threads};
+use super::terminal::complain;
+use super::{apart, signals};
 use crate::report::{Report, Sample};
 
 /// Train several networks on one data set, and put them side by side.
@@ -86,10 +87,10 @@ pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
             }
             Ok(None) => {
                 voice.say("go on with the same command");
-                return Ok(ExitCode::from(130)); // as the shell has it for Ctrl-C
+                return Ok(signals::exit_code());
             }
             Err(error) => {
-                eprintln!("error: {name}: {error:#}");
+                complain(&format!("{name}: {error:#}"));
                 failed.push(name);
             }
         }
@@ -167,7 +168,7 @@ fn one(args: &CompareArgs, only: &(String, u64), voice: Voice) -> anyhow::Result
     let (planned, _) = plan(args, Some(only), voice)?;
     for run in planned {
         if trained(run, args, voice)?.is_none() {
-            return Ok(ExitCode::from(130));
+            return Ok(signals::exit_code());
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,12 +1,12 @@
 //! `convzoo data check`: every picture of a folder, read as training would.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::terminal::is_watched;
 use super::{print_json, print_line, table, thousands};
 use crate::data::{Duplicates, FolderReport, check_folder};
 
@@ -62,7 +62,7 @@ pub fn data(args: DataArgs) -> anyhow::Result<ExitCode> {
 
 /// A bar where somebody is looking.
 fn bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !is_watched() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len} pictures, {eta} left");

@@ -1,11 +1,11 @@
 //! `convzoo doctor`
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::session::use_threads;
+use super::terminal::{is_watched, status};
 use super::{print_json, print_line, table};
 use crate::doctor::{self, Check, Facts, Folder, Outcome, Report};
 
@@ -24,15 +24,15 @@ pub struct DoctorArgs {
 
 pub fn doctor(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     use_threads(args.threads)?;
-    let watched = !args.json && std::io::stderr().is_terminal();
+    let watched = !args.json && is_watched();
     let mut say = |what: &str| {
         if watched {
-            eprint!("\r\x1b[K{what} ...");
+            status(Some(what));
         }
     };
     let report = doctor::examine(!args.no_speed, &mut say)?;
     if watched {
-        eprint!("\r\x1b[K");
+        status(None);
     }
     if args.json {
         print_json(&report)?;

@@ -27,7 +27,9 @@ mod report;
 mod run;
 mod scores;
 mod session;
+mod signals;
 mod summary;
+mod terminal;
 mod weights;
 mod weights_add;
 
@@ -36,8 +38,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::digits::thousands;
+use crate::visible::visible_line;
 
 pub use args::RunArgs;
+use terminal::{complain, print_json, print_line};
 
 /// The classic convolutional networks: train them, ask them, compare them.
 #[derive(Parser)]
@@ -78,7 +82,7 @@ enum Command {
 
 /// The binary `convzoo`.
 pub fn main() -> ExitCode {
-    exit(parse::<Cli>().and_then(|cli| run(cli.command)))
+    exit(|| run(parse::<Cli>()?.command))
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -117,22 +121,23 @@ fn parse<T: CommandFactory + FromArgMatches>() -> anyhow::Result<T> {
 
 /// An example: trains (or with `--eval` only measures) one architecture; every setting is a flag.
 pub fn example(model: &'static str) -> ExitCode {
-    exit(parse().and_then(|args| run::run(model, args)))
+    exit(|| run::run(model, parse()?))
 }
 
 /// The example that compares: `convzoo compare` without the subcommand.
 pub fn compare_example() -> ExitCode {
-    exit(parse().and_then(compare::compare))
+    exit(|| compare::compare(parse()?))
 }
 
 /// One clear line, and a code that scripts can see.
-fn exit(result: anyhow::Result<ExitCode>) -> ExitCode {
-    match result {
+fn exit(command: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitCode {
+    signals::fail_at_file_limit();
+    match command() {
         Ok(code) => code,
         // A reader that has seen enough (`| head`) is no fault of ours.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -149,19 +154,11 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// Prints a value as JSON to standard output.
-fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    print_line(&serde_json::to_string_pretty(value)?)
-}
-
-/// Prints a line to standard output; unlike `println!`, a closed pipe is an error, not a panic.
-fn print_line(line: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    Ok(writeln!(std::io::stdout(), "{line}")?)
-}
-
-/// A table with aligned columns: numbers to the right, words to the left.
+/// A table with aligned columns: numbers to the right, words to the left. A row is a line, whatever is
+/// in its cells.
 fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let shown = |cell: &String| visible_line(cell).into_owned();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([header[column].chars().count()]).max().unwrap_or(0)
@@ -180,7 +177,7 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     };
     let rule: Vec<String> = columns.iter().map(|&(width, _)| "-".repeat(width)).collect();
     let mut lines = vec![line(header), rule.join("  ")];
-    for row in rows {
+    for row in &rows {
         lines.push(line(&row.iter().map(String::as_str).collect::<Vec<_>>()));
     }
     lines.join("\n")
@@ -203,5 +200,7 @@ mod tests {
         assert_eq!(thousands(512), "512");
         let text = table(&["model", "params"], &[vec!["a".into(), "1".into()]]);
         assert_eq!(text, "model  params\n-----  ------\na           1");
+        let text = table(&["class"], &[vec!["a\x1b[2J\nb".into()]]);
+        assert_eq!(text, "class\n------------\na\\x1b[2J\\nb");
     }
 }

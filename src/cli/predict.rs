@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::learn::{self, Tta};
+use super::weights::say_remarks;
 use super::{print_json, print_line};
 use crate::data::{Limits, Pipeline, decode_file};
 use crate::models::Model;
@@ -137,6 +138,7 @@ impl Predictor {
         let source = WeightSource::parse(&args.weights)?;
         let path = source.fetch(args.model.as_deref(), args.mirror.as_deref())?;
         let file = weights::load(&path, &Device::Cpu)?.described(args.model.as_deref())?;
+        say_remarks(&file);
         let metadata = file.metadata()?.clone();
         let pipeline = serde_json::from_value(metadata.preprocessing)
             .with_context(|| format!("{}: its preprocessing is unknown here", path.display()))?;

@@ -1,11 +1,11 @@
 //! How a run looks: a bar on a terminal, plain lines elsewhere, and a table with a line an epoch on
 //! both.
 
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::terminal::{aside, is_watched, say};
 use crate::train::{BatchDone, EpochRow, Observer, Started};
 
 /// Where there is no bar, a line is printed at most so often.
@@ -33,17 +33,13 @@ impl Voice {
         if self.silent {
             return;
         }
-        let _ = if self.json {
-            writeln!(std::io::stderr(), "{text}")
-        } else {
-            writeln!(std::io::stdout(), "{text}")
-        };
+        if self.json { aside(text) } else { say(text) }
     }
 }
 
 /// A bar of `len` steps, where somebody is looking.
 pub fn bar(len: usize, unit: &str) -> Option<ProgressBar> {
-    if !std::io::stderr().is_terminal() {
+    if !is_watched() {
         return None;
     }
     let template = format!("{{prefix}} {{bar:20.cyan/238}} {{pos}}/{{len}} {unit}  {{msg}}");

@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::args::RunArgs;
 use super::progress::{View, Voice};
 use super::session::Session;
-use super::{config_file, evaluate, print_json, scores, thousands};
+use super::terminal::aside;
+use super::{config_file, evaluate, print_json, scores, signals, thousands};
 use crate::data::{DataKind, Loader};
 use crate::digits::counted;
 use crate::train::{
@@ -73,7 +74,7 @@ pub fn run(model: &str, args: RunArgs) -> anyhow::Result<ExitCode> {
     match train_session(&session, &args, voice)? {
         Some((summary, folder)) if args.json => print_json(&in_full(&session, &summary, &folder)?)?,
         Some(_) => {}
-        None => return Ok(ExitCode::from(130)), // as the shell has it for Ctrl-C
+        None => return Ok(signals::exit_code()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -353,16 +354,8 @@ fn conclude(session: &Session, summary: &Summary, path: &str, voice: Voice) {
     ));
 }
 
+/// Ctrl-C and the like finish the step and save; asked twice, the last saved state will do.
 fn stop_on_ctrl_c() -> anyhow::Result<()> {
-    static SET: AtomicBool = AtomicBool::new(false);
-    if SET.swap(true, Ordering::SeqCst) {
-        return Ok(());
-    }
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(130); // asked twice: the last saved state will do
-        }
-        eprintln!("\nfinishing this step and saving; Ctrl-C again leaves at once");
-    })
-    .context("Ctrl-C cannot be watched")
+    let first = || aside("\nfinishing this step and saving; Ctrl-C again leaves at once");
+    signals::stop_when_asked(&STOP, first, signals::leave)
 }

@@ -216,9 +216,10 @@ fn open_weights(
 
 /// Weights from a file, and what is to be said about them.
 fn take_over(file: &WeightFile, model: &Model, args: &RunArgs, voice: Voice) -> anyhow::Result<()> {
+    file.remarks.iter().for_each(|remark| voice.say(&format!("weights: {remark}")));
     let applied = match args.partial {
         true => file.apply_partial(&model.network)?,
-        false => file.apply(&model.network)?,
+        false => file.apply_for_training(&model.network)?,
     };
     applied.left_out.iter().for_each(|what| voice.say(&format!("weights: {what}")));
     let path = file.path.display();

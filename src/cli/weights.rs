@@ -6,6 +6,7 @@ use candle_core::{DType, Device};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use super::terminal::aside;
 use super::{print_json, print_line, table, thousands};
 use crate::weights::{self, Fit, Format, Manifest, ManifestEntry, Metadata, WeightFile};
 
@@ -29,7 +30,7 @@ enum WeightsCommand {
 
 #[derive(Args)]
 struct InspectArgs {
-    /// A safetensors or PyTorch file
+    /// A safetensors or PyTorch file; FILE#KEY looks at what a checkpoint keeps under that key
     file: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -38,7 +39,8 @@ struct InspectArgs {
 
 #[derive(Args)]
 struct ConvertArgs {
-    /// A safetensors or PyTorch file
+    /// A safetensors or PyTorch file; FILE#KEY takes what a checkpoint keeps under that key, FILE#ema
+    /// an average
     input: PathBuf,
     /// The safetensors file to write
     output: PathBuf,
@@ -84,6 +86,9 @@ pub fn weights(args: WeightsArgs) -> anyhow::Result<()> {
     }
 }
 
+/// How many tensors that are not finite are named.
+const SHOWN: usize = 8;
+
 #[derive(Serialize)]
 struct Report {
     file: PathBuf,
@@ -93,6 +98,9 @@ struct Report {
     values: usize,
     metadata: Option<Metadata>,
     notes: std::collections::BTreeMap<String, String>,
+    remarks: Vec<String>,
+    not_finite: Vec<String>,
+    problem: Option<String>,
     tensors: Vec<Row>,
 }
 
@@ -109,10 +117,18 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
     if args.json { print_json(&report) } else { print_line(&text(&report)) }
 }
 
-fn report(file: WeightFile) -> anyhow::Result<Report> {
-    let tensors = file.torchvision()?;
-    let fits = weights::fits(&tensors);
-    drop(tensors);
+/// What is to be known about weights before a number that comes of them: on standard error.
+pub fn say_remarks(file: &WeightFile) {
+    let path = file.path.display();
+    file.remarks.iter().for_each(|remark| aside(&format!("weights: {path}: {remark}")));
+}
+
+fn report(mut file: WeightFile) -> anyhow::Result<Report> {
+    let fits = file.fits()?;
+    if let [fit, ..] = &fits[..] {
+        file.remarks.extend(file.left_over(fit)?);
+    }
+    let not_finite = file.not_finite()?.into_iter().map(str::to_owned).collect();
     let row = |(name, tensor): (&String, &candle_core::Tensor)| Row {
         name: name.clone(),
         kind: tensor.dtype().as_str(),
@@ -124,6 +140,9 @@ fn report(file: WeightFile) -> anyhow::Result<Report> {
         fits: fits.iter().map(|fit: &Fit| fit.architecture.name).collect(),
         values: file.tensors.values().map(|tensor| tensor.elem_count()).sum(),
         tensors: file.tensors.iter().map(row).collect(),
+        problem: file.problem(),
+        remarks: file.remarks,
+        not_finite,
         file: file.path,
         metadata: file.metadata,
         notes: file.notes,
@@ -150,15 +169,26 @@ fn text(report: &Report) -> String {
         ));
     }
     lines.extend(report.notes.iter().map(|(key, value)| format!("says: {key} {value}")));
+    lines.extend(report.remarks.iter().map(|remark| format!("note: {remark}")));
     lines.push(match report.classes {
         Some(classes) => format!("fits: {} with {classes} classes", report.fits.join(", ")),
         None => "fits: no network here".to_owned(),
     });
+    if !report.not_finite.is_empty() {
+        let names = report.not_finite.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        let (count, more) = (report.not_finite.len(), report.not_finite.len() > SHOWN);
+        let more = if more { ", ..." } else { "" };
+        lines.push(format!(
+            "PROBLEM: {count} tensors are not finite (NaN or infinite): {names}{more}"
+        ));
+    }
+    lines.extend(report.problem.iter().map(|problem| format!("PROBLEM: {problem}")));
     lines.join("\n")
 }
 
 fn convert(args: &ConvertArgs) -> anyhow::Result<()> {
     let file = weights::load(&args.input, &Device::Cpu)?;
+    say_remarks(&file);
     let tensors = file.write_as(&args.output, args.dtype.map(DType::from))?;
     print_line(&format!("{}: {tensors} tensors", args.output.display()))
 }

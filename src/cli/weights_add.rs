@@ -6,7 +6,7 @@ use anyhow::bail;
 use candle_core::{DType, Device};
 use clap::Args;
 
-use super::print_line;
+use super::print_json;
 use super::session::use_threads;
 use super::weights::WeightType;
 use crate::Error;
@@ -47,6 +47,9 @@ pub fn add(args: &AddArgs) -> anyhow::Result<()> {
         Some(name) => bail!("--name {name}: a file's name is wanted, without folders"),
         None => format!("{}-{}.safetensors", config.model.name, config.data.name),
     };
+    if !weights::is_plain_name(&name) {
+        bail!("{}: {name:?} is not a file's name; say one with --name", args.run.display());
+    }
     // First of all: without the pictures there is nothing to state.
     let dataset = pictures(args, &config)?;
     std::fs::create_dir_all(&args.to).map_err(|error| Error::file(&args.to, error))?;
@@ -78,7 +81,7 @@ pub fn add(args: &AddArgs) -> anyhow::Result<()> {
         machine: config.machine.map_or_else(unknown, |machine| machine.to_string()),
         version: config.versions.convzoo,
     };
-    print_line(&serde_json::to_string_pretty(&entry)?)?;
+    print_json(&entry)?;
     Ok(manifest.put(entry, &args.to)?)
 }
 

@@ -2,6 +2,7 @@
 
 use super::record::Record;
 use super::rows::{Group, Row, Spread};
+use crate::csv::cell;
 
 /// A cell: as people read it, and as it sorts.
 #[derive(Clone, Debug, PartialEq)]
@@ -227,15 +228,7 @@ fn line(group: &Group, row: &Row, columns: &[&Column]) -> String {
     let seeds = row.runs.iter().map(|run| run.config.train.seed.to_string());
     cells.push(seeds.collect::<Vec<_>>().join(" "));
     cells.push(row.runs.iter().map(Record::name).collect::<Vec<_>>().join(" "));
-    cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",")
-}
-
-/// A cell of CSV.
-fn quoted(cell: &str) -> String {
-    match cell.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", cell.replace('"', "\"\"")),
-        false => cell.to_owned(),
-    }
+    cells.iter().map(|text| cell(text)).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

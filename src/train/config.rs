@@ -189,6 +189,11 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
+/// How this program was called, as text.
+fn command_line() -> Vec<String> {
+    std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
 /// What is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelInfo {
@@ -334,7 +339,7 @@ impl RunConfig {
             device,
             threads: rayon::current_num_threads(),
             versions: Versions::default(),
-            command: std::env::args().collect(),
+            command: command_line(),
             resumed_by: Vec::new(),
             started: Some(super::run::now()),
             machine: Some(Machine::here()),

@@ -1,13 +1,18 @@
 //! A folder of trained weights with a list of what they are: `manifest.json`.
 
+use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::shards::is_plain;
 use super::{WeightFile, load, write};
+use crate::files::regular;
 use crate::models;
+use crate::visible::visible_line;
 use crate::{Error, Result, files};
 
 /// The list's name in its folder.
@@ -71,24 +76,42 @@ impl Manifest {
     /// The list of a folder; an empty one where there is none yet.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Where it cannot be read, or an entry makes no sense: a file that is not in the folder, an accuracy
+    /// that is not a share.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
+        let bytes = match regular::read_up_to(&path, regular::MOST_TEXT) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Self::default());
             }
             Err(error) => return Err(Error::file(path, error)),
         };
-        serde_json::from_str(&text).map_err(|error| Error::file(path, error))
+        let found: Self =
+            serde_json::from_slice(&bytes).map_err(|error| Error::file(&path, error))?;
+        found.sensible().map_err(|cause| Error::file(path, cause))?;
+        Ok(found)
+    }
+
+    /// Whether the entries make sense, before a file is looked at.
+    fn sensible(&self) -> Result<(), String> {
+        let mut names = BTreeSet::new();
+        for entry in &self.files {
+            entry.sensible().map_err(|cause| format!("{:?}: {cause}", entry.file))?;
+            if !names.insert(&entry.file) {
+                return Err(format!("{:?} is listed twice", entry.file));
+            }
+        }
+        Ok(())
     }
 
     /// Takes an entry in, in place of one for the same file, and writes the list.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Where the entry makes no sense, or the list cannot be written.
     pub fn put(&mut self, entry: ManifestEntry, folder: &Path) -> Result<()> {
+        let wrong = |cause| Error::file(folder.join(NAME), format!("{:?}: {cause}", entry.file));
+        entry.sensible().map_err(wrong)?;
         self.files.retain(|other| other.file != entry.file);
         self.files.push(entry);
         self.files.sort_by(|a, b| a.file.cmp(&b.file));
@@ -133,6 +156,8 @@ impl ManifestEntry {
     /// Names the file, and in what it differs.
     pub fn check(&self, folder: &Path) -> Result<()> {
         let path = folder.join(&self.file);
+        self.sensible()
+            .map_err(|cause| Error::file(folder.join(NAME), format!("{:?}: {cause}", self.file)))?;
         let differs =
             |what: &str, found: &dyn std::fmt::Display, listed: &dyn std::fmt::Display| {
                 Err(Error::file(&path, format!("{what} is {found}, and {listed} in {NAME}")))
@@ -144,7 +169,12 @@ impl ManifestEntry {
         if sha256 != self.sha256 {
             return differs("its SHA-256", &sha256, &self.sha256);
         }
-        let model = load(&path, &Device::Cpu)?.model(&Device::Cpu)?;
+        let file = load(&path, &Device::Cpu)?;
+        let dataset = &file.metadata()?.dataset;
+        if *dataset != self.dataset {
+            return differs("its data set", dataset, &self.dataset);
+        }
+        let model = file.model(&Device::Cpu)?;
         if model.architecture.name != self.architecture {
             return differs("its architecture", &model.architecture.name, &self.architecture);
         }
@@ -153,6 +183,43 @@ impl ManifestEntry {
             params => differs("its number of parameters", &params, &self.params),
         }
     }
+
+    /// Whether what is stated can be so.
+    fn sensible(&self) -> Result<(), String> {
+        if !is_plain(&self.file) || visible_line(&self.file) != self.file {
+            return Err("is not the name of a file in the manifest's folder".to_owned());
+        }
+        let digits = self.sha256.len() == 64 && self.sha256.bytes().all(|b| b.is_ascii_hexdigit());
+        if !digits {
+            return Err("its sha256 is not one of 64 hexadecimal digits".to_owned());
+        }
+        if !["f32", "f16", "bf16"].contains(&self.dtype.as_str()) {
+            return Err(format!("its dtype is {:?}; f32, f16 or bf16 is needed", self.dtype));
+        }
+        for (part, measured) in
+            std::iter::once(("val", &self.val)).chain(self.test.iter().map(|t| ("test", t)))
+        {
+            measured.sensible().map_err(|cause| format!("{part}: {cause}"))?;
+        }
+        match self.bytes > 0 && self.params > 0 {
+            true => Ok(()),
+            false => Err("says a file of no bytes, or a network without parameters".to_owned()),
+        }
+    }
+}
+
+impl Measured {
+    /// Whether it is a share of some images.
+    fn sensible(&self) -> Result<(), String> {
+        let Measured { top1, images } = *self;
+        if !(0.0..=1.0).contains(&top1) {
+            return Err(format!("top1 is {top1}; a share from 0 to 1 is needed"));
+        }
+        if images == 0 {
+            return Err("is measured on no images".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// A file's size and SHA-256.
@@ -160,9 +227,21 @@ impl ManifestEntry {
 /// # Errors
 /// Where it cannot be read.
 pub fn fingerprint(path: &Path) -> Result<(u64, String)> {
-    let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
-    let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((bytes.len() as u64, hash))
+    let failed = |error| Error::file(path, error);
+    let mut file = regular::open(path).map_err(failed)?;
+    let mut hash = Sha256::new();
+    let (mut buffer, mut length) = (vec![0; 1 << 20], 0);
+    loop {
+        match file.read(&mut buffer).map_err(failed)? {
+            0 => break,
+            read => {
+                hash.update(&buffer[..read]);
+                length += read as u64;
+            }
+        }
+    }
+    let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((length, hash))
 }
 
 impl WeightFile {

@@ -5,14 +5,20 @@
 //! memory than its size justifies.
 
 mod apply;
+mod bytes;
+mod check;
 mod fit;
+mod folder;
+mod foreign;
+mod header;
 mod manifest;
-mod mapped;
 mod names;
 mod pickle;
 mod pth;
 mod published;
+mod shards;
 mod source;
+mod state_dict;
 mod timm;
 mod trained_on;
 mod zip;
@@ -21,14 +27,16 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use ::safetensors::{Dtype, SafeTensors};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::models::{Config, Model, Stem};
+use crate::models::{Config, Model, Stem, find};
 use crate::nn::{Entry, Params};
 use crate::{Error, Result, files};
-use mapped::Mapped;
+use bytes::Bytes;
+use header::Header;
+use names::Renamed;
+use zip::Archive;
 
 pub use apply::Applied;
 pub(crate) use apply::{Heads, inside};
@@ -92,6 +100,8 @@ pub struct WeightFile {
     pub metadata: Option<Metadata>,
     /// What a safetensors header says besides, in files that other programs wrote.
     pub notes: BTreeMap<String, String>,
+    /// What is to be said where its weights are used: which of several were taken, what was left over.
+    pub remarks: Vec<String>,
     /// By the names they have in the file.
     pub tensors: BTreeMap<String, Tensor>,
 }
@@ -175,11 +185,16 @@ pub fn write<'a>(
 
 /// Reads a safetensors file, or one that `torch.save` has written, onto `device`.
 ///
+/// A run's folder stands for its best weights. `FILE#KEY` takes what a checkpoint keeps under that key;
+/// `FILE#ema` any average.
+///
 /// # Errors
 /// Names the file, and what is wrong with it.
 pub fn load(path: &Path, device: &Device) -> Result<WeightFile> {
-    let bytes = Mapped::open(path)?;
-    let mut file = parse(path, &bytes)?;
+    let (path, key) = folder::with_key(path);
+    let (path, remark) = folder::weights_in(&path)?;
+    let mut file = open(&path, key.as_deref())?;
+    file.remarks.splice(0..0, remark);
     if !device.is_cpu() {
         for tensor in file.tensors.values_mut() {
             *tensor = tensor.to_device(device)?;
@@ -193,81 +208,82 @@ pub fn load(path: &Path, device: &Device) -> Result<WeightFile> {
 /// # Errors
 /// Names the file, and what is wrong with it.
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<WeightFile> {
-    let pytorch = |format, tensors: pickle::Outcome<_>| {
-        let refused =
-            |cause| Error::file(path, format!("cannot be read as PyTorch weights: {cause}"));
-        let tensors = tensors.map_err(refused)?;
-        let (path, notes) = (path.to_owned(), BTreeMap::new());
-        Ok(WeightFile { path, format, metadata: None, notes, tensors })
-    };
-    // First: the length that such a file begins with may look like the beginning of the others.
-    if is_safetensors(bytes) {
-        return safetensors_file(path, bytes);
-    }
-    if pth::is_zip(bytes) {
-        return pytorch(Format::PytorchZip, pth::read_zip(bytes));
-    }
-    if pth::is_pickle(bytes) {
-        return pytorch(Format::PytorchLegacy, pth::read_legacy(bytes));
-    }
-    safetensors_file(path, bytes)
+    read(path, &Bytes::Memory(bytes), None)
 }
 
-/// Whether `bytes` begin with the length of a JSON object, and that object.
-fn is_safetensors(bytes: &[u8]) -> bool {
-    let length = bytes.first_chunk().map(|chunk| u64::from_le_bytes(*chunk));
-    bytes.get(8) == Some(&b'{') && length.is_some_and(|length| length < bytes.len() as u64)
+/// The weights in a file, or in those that an index lists.
+fn open(path: &Path, key: Option<&str>) -> Result<WeightFile> {
+    let bytes = Bytes::open(path)?;
+    let head = bytes.head(4096).map_err(|cause| Error::file(path, cause))?;
+    match shards::is_index(&head) {
+        true => shards::read(path),
+        false => read(path, &bytes, key),
+    }
 }
 
-fn safetensors_file(path: &Path, bytes: &[u8]) -> Result<WeightFile> {
-    let broken = |error: &dyn std::fmt::Display| {
-        Error::file(
-            path,
-            format!("is no safetensors file that can be read: {error}{}", hint(bytes)),
-        )
+fn read(path: &Path, bytes: &Bytes, key: Option<&str>) -> Result<WeightFile> {
+    let head = bytes.head(4096).map_err(|cause| Error::file(path, cause))?;
+    let refused = |cause| Error::file(path, format!("cannot be read as PyTorch weights: {cause}"));
+    let mut file = if bytes.len() == 0 {
+        return Err(Error::file(path, "is empty; it may be what a failed download left"));
+    } else if header::is_safetensors(&head, bytes.len()) {
+        // First: the length that such a file begins with may look like the beginning of the others.
+        safetensors_file(path, bytes, key)?
+    } else if pth::is_zip(&head) {
+        let archive = Archive::open(bytes).map_err(refused)?;
+        if pth::program(&archive).is_none() {
+            return Err(Error::file(path, foreign::zip_explained(&archive)));
+        }
+        let found = pth::read_zip(&archive, bytes, key).map_err(refused)?;
+        pytorch_file(path, Format::PytorchZip, found)
+    } else if pth::is_pickle(&head) {
+        let found = pth::read_legacy(bytes, key).map_err(refused)?;
+        pytorch_file(path, Format::PytorchLegacy, found)
+    } else {
+        return Err(Error::file(path, foreign::explained(path, bytes)));
     };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| broken(&error))?;
-    let mut notes: BTreeMap<_, _> =
-        header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let wide = file.tensors.values().filter(|tensor| tensor.dtype() == DType::F64).count();
+    if wide > 0 {
+        file.remarks.push(format!("{wide} of its tensors have 64 bits; 32 of them are used"));
+    }
+    Ok(file)
+}
+
+fn pytorch_file(path: &Path, format: Format, found: pth::Found) -> WeightFile {
+    let (path, notes) = (path.to_owned(), BTreeMap::new());
+    let pth::Found { tensors, remarks } = found;
+    WeightFile { path, format, metadata: None, notes, remarks, tensors }
+}
+
+fn safetensors_file(path: &Path, bytes: &Bytes, key: Option<&str>) -> Result<WeightFile> {
+    let broken = |cause: String| {
+        Error::file(path, format!("is not a safetensors file that can be read: {cause}"))
+    };
+    if let Some(key) = key {
+        let cause =
+            format!("is a safetensors file, which has one set of weights and none under {key:?}");
+        return Err(Error::file(path, cause));
+    }
+    let Header { mut notes, tensors: places } = Header::read(bytes).map_err(broken)?;
     let metadata = notes.remove(KEY).map(|json| serde_json::from_str(&json)).transpose();
-    let metadata = metadata
+    let metadata: Option<Metadata> = metadata
         .map_err(|error| Error::file(path, format!("its metadata cannot be read: {error}")))?;
-    let parsed = SafeTensors::deserialize(bytes).map_err(|error| broken(&error))?;
     let mut tensors = BTreeMap::new();
-    for (name, view) in parsed.iter() {
-        let dtype = dtype(view.dtype()).ok_or_else(|| {
-            Error::file(path, format!("tensor {name} is of type {:?}, unknown here", view.dtype()))
-        })?;
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
-        tensors.insert(name.to_owned(), tensor);
+    for place in places {
+        let tensor = bytes.tensor(place.start, place.dtype, &place.shape);
+        let tensor = tensor.map_err(|cause| broken(format!("tensor {}: {cause}", place.name)))?;
+        tensors.insert(place.name, tensor);
     }
     let (path, format) = (path.to_owned(), Format::Safetensors);
-    Ok(WeightFile { path, format, metadata, notes, tensors })
+    let remarks = metadata.as_ref().and_then(Metadata::remark).into_iter().collect();
+    Ok(WeightFile { path, format, metadata, notes, remarks, tensors })
 }
 
-fn dtype(dtype: Dtype) -> Option<DType> {
-    Some(match dtype {
-        Dtype::BOOL | Dtype::U8 => DType::U8,
-        Dtype::U32 => DType::U32,
-        Dtype::I16 => DType::I16,
-        Dtype::I32 => DType::I32,
-        Dtype::I64 => DType::I64,
-        Dtype::BF16 => DType::BF16,
-        Dtype::F16 => DType::F16,
-        Dtype::F32 => DType::F32,
-        Dtype::F64 => DType::F64,
-        _ => return None,
-    })
-}
-
-/// What a file may be that is no weight file.
-fn hint(bytes: &[u8]) -> &'static str {
-    if bytes.starts_with(b"version https://git-lfs") {
-        "; it is a Git LFS pointer, fetch the file itself"
-    } else if bytes.starts_with(b"<") {
-        "; it is a web page, as a failed download leaves it"
-    } else {
-        ""
+impl Metadata {
+    /// How the network is built that such a file is for, without auxiliary heads.
+    fn config(&self) -> Config {
+        let (classes, input, stem) = (self.classes.len(), self.input, self.stem);
+        Config { classes, input, aux: false, dropout: None, stem }
     }
 }
 
@@ -279,8 +295,17 @@ impl WeightFile {
     pub fn torchvision(&self) -> Result<Cow<'_, BTreeMap<String, Tensor>>> {
         match self.metadata {
             Some(_) => Ok(Cow::Borrowed(&self.tensors)),
-            None => Ok(Cow::Owned(torchvision(&self.tensors)?)),
+            None => Ok(Cow::Owned(self.renamed()?.tensors)),
         }
+    }
+
+    /// The tensors under torchvision's names, and which of them stood outside.
+    fn renamed(&self) -> Result<Renamed> {
+        match self.metadata {
+            Some(_) => Ok(Renamed::as_they_are(&self.tensors)),
+            None => Renamed::of(&self.tensors),
+        }
+        .map_err(|error| Error::file(&self.path, error))
     }
 
     /// What the file says about itself.
@@ -295,15 +320,17 @@ impl WeightFile {
         })
     }
 
-    /// The model that the file describes, with its weights, without auxiliary heads.
+    /// The model that the file describes, with its weights, without auxiliary heads. Every tensor of it
+    /// is the file's: none begins anew.
     ///
     /// # Errors
-    /// Where the file does not describe one, or its tensors do not fit it.
+    /// Where the file does not describe one, its tensors do not fit it, or are not finite.
     pub fn model(&self, device: &Device) -> Result<Model> {
         let metadata = self.metadata()?;
-        let classes = metadata.classes.len();
-        let (input, stem) = (metadata.input, metadata.stem);
-        let config = Config { classes, input, aux: false, dropout: None, stem };
+        let config = metadata.config();
+        metadata.check().map_err(|cause| Error::file(&self.path, cause))?;
+        // Before it is built: no larger network than the file has numbers for.
+        self.check_fit(&find(&metadata.architecture)?.layers(&config)?)?;
         let model = Model::new(&metadata.architecture, config, 0, device)?;
         self.apply(&model.network)?;
         Ok(model)

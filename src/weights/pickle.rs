@@ -1,20 +1,20 @@
 //! A machine for pickles that builds plain data and descriptions of tensors, and nothing else.
 //!
 //! A pickle is a program: it may name any Python function and have it called. This machine knows the
-//! few names that tensors need and calls nothing; every other name ends it with an error. All it
-//! builds lies in one arena, so that no nesting is too deep, and every instruction adds at most one
-//! value, whose size is limited: memory is bounded by the length of the program.
+//! few names that tensors need and calls nothing: what every other name would make becomes an
+//! [`Value::Object`], which only says by what. All it builds lies in one arena, so that no nesting is
+//! too deep, and every instruction adds at most one value, whose size is limited: memory is bounded by
+//! the length of the program.
 
 use std::collections::HashMap;
 
-/// What is wrong with the program, in words.
-pub(super) type Outcome<T> = Result<T, String>;
+pub(super) use super::bytes::Outcome;
 
 /// A value's place in [`Values`].
 pub(super) type Id = usize;
 
 /// Longest program that is run, in bytes; a state dict of a thousand layers has a fifth of a million.
-const LONGEST: usize = 16 << 20;
+pub(super) const LONGEST: usize = 16 << 20;
 
 /// Most dimensions of a tensor, and arguments of a call: what is copied must be short.
 const MOST: usize = 16;
@@ -31,13 +31,22 @@ pub(super) enum Value {
     Int(i128),
     Float,
     Text(String),
-    /// Bytes, which no state dict needs.
+    /// Bytes, text that is not Unicode, or a number of more than 128 bits: no state dict needs them.
     Bytes,
     Tuple(Vec<Id>),
+    /// Also a set.
     List(Vec<Id>),
-    /// Also an OrderedDict.
+    /// Also an OrderedDict, and what else Python has of the kind.
     Dict(Vec<(Id, Id)>),
     Name(Name),
+    /// Any other Python name, as in `argparse.Namespace`.
+    Foreign(String),
+    /// What a call of a [`Value::Foreign`] would make. It was not made.
+    Object {
+        class: Id,
+        /// What was put into it, where it is a kind of dict.
+        entries: Vec<(Id, Id)>,
+    },
     Storage(Storage),
     Tensor(View),
 }
@@ -45,10 +54,11 @@ pub(super) enum Value {
 /// The Python names that are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
-    OrderedDict,
+    Dict,
     Size,
     RebuildTensor,
     RebuildParameter,
+    RebuildFromType,
     Storage(Element),
 }
 
@@ -123,7 +133,21 @@ impl Values {
         match self.get(id) {
             Value::Tuple(items) if items.len() <= MOST => Ok(items.clone()),
             Value::Tuple(items) => Err(format!("a tuple of {} values is too long", items.len())),
-            _ => Err("a value is no tuple".to_owned()),
+            _ => Err("a value is not a tuple".to_owned()),
+        }
+    }
+
+    /// The Python name that an object is made by; empty for other values.
+    pub(super) fn class(&self, id: Id) -> String {
+        match self.get(id) {
+            Value::Foreign(name) => name.clone(),
+            // An object's class is a name: see `Machine::object`.
+            Value::Object { class, .. } => match self.get(*class) {
+                Value::Foreign(name) => name.clone(),
+                Value::Name(name) => format!("{name:?}"),
+                _ => String::new(),
+            },
+            _ => String::new(),
         }
     }
 
@@ -137,7 +161,7 @@ impl Values {
             Value::Int(n) => {
                 usize::try_from(*n).map_err(|_| format!("a size or offset of {n} makes no sense"))
             }
-            _ => Err("a size is no whole number".to_owned()),
+            _ => Err("a size is not a whole number".to_owned()),
         }
     }
 
@@ -145,7 +169,7 @@ impl Values {
         match self.get(id) {
             Value::Text(text) if text.len() <= LONGEST_NAME => Ok(text.clone()),
             Value::Int(n) => Ok(n.to_string()),
-            _ => Err("a key is no text, or too long".to_owned()),
+            _ => Err("a key is not text, or too long".to_owned()),
         }
     }
 }
@@ -160,6 +184,7 @@ pub(super) fn run(bytes: &[u8], values: &mut Values) -> Outcome<(Id, usize)> {
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        copied: 0,
     };
     loop {
         if let Some(result) = machine.step()? {
@@ -179,6 +204,8 @@ struct Machine<'a> {
     /// Heights of the stack.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
+    /// Entries of dicts that were copied out of lists.
+    copied: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -207,7 +234,8 @@ impl<'a> Machine<'a> {
                 let n = u16::from_le_bytes(self.take()?);
                 self.push(Value::Int(n.into()));
             }
-            0x8a => self.long()?,
+            0x8a => self.long(1)?,
+            0x8b => self.long(4)?,
             b'I' => self.int_line()?,
             b'L' => self.int_line()?,
             b'G' => {
@@ -223,9 +251,23 @@ impl<'a> Machine<'a> {
             0x8d => self.unicode(8)?,
             b'T' => self.unicode(4)?, // Python 2's strings
             b'U' => self.unicode(1)?,
+            b'S' | b'V' => self.text_line()?,
             b'B' => self.skip_bytes(4)?,
             b'C' => self.skip_bytes(1)?,
-            0x8e => self.skip_bytes(8)?,
+            0x8e | 0x96 => self.skip_bytes(8)?,
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
+            0x8f => self.push(Value::List(Vec::new())),
+            0x90 => {
+                let items = self.pop_mark()?;
+                self.append(items)?;
+            }
+            0x91 => {
+                let items = self.pop_mark()?;
+                self.push(Value::List(items));
+            }
             b'}' => self.push(Value::Dict(Vec::new())),
             b']' => self.push(Value::List(Vec::new())),
             b')' => self.push(Value::Tuple(Vec::new())),
@@ -262,6 +304,14 @@ impl<'a> Machine<'a> {
                 let items = self.pop_mark()?;
                 self.set_items(items)?;
             }
+            b'p' => {
+                let key = self.key()?;
+                self.remember(key)?;
+            }
+            b'g' => {
+                let key = self.key()?;
+                self.recall(key)?;
+            }
             b'q' => {
                 let [key] = self.take()?;
                 self.remember(key.into())?;
@@ -289,7 +339,21 @@ impl<'a> Machine<'a> {
                 self.name(&module, &name)?;
             }
             b'Q' => self.persistent()?,
-            b'R' => self.reduce()?,
+            b'R' | 0x81 => self.reduce()?,
+            0x92 => {
+                let _keywords = self.pop()?;
+                self.reduce()?;
+            }
+            b'i' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.pop_mark()?;
+                let class = self.values.add(named(&module, &name));
+                self.object(class)?;
+            }
+            b'o' => {
+                let items = self.pop_mark()?;
+                self.object(*items.first().ok_or("it makes an object of nothing")?)?;
+            }
             b'b' => self.build()?,
             other => return Err(unknown(other)),
         }
@@ -313,11 +377,33 @@ impl<'a> Machine<'a> {
 
     /// Text up to the end of the line.
     fn line(&mut self) -> Outcome<String> {
+        let line = self.line_up_to(LONGEST_NAME)?;
+        String::from_utf8(line.to_vec()).map_err(|_| "a line is not UTF-8".to_owned())
+    }
+
+    fn line_up_to(&mut self, most: usize) -> Outcome<&'a [u8]> {
         let rest = &self.bytes[self.at..];
-        let end = rest.iter().take(LONGEST_NAME).position(|&byte| byte == b'\n');
+        let end = rest.iter().take(most).position(|&byte| byte == b'\n');
         let end = end.ok_or("a line in its list of tensors does not end")?;
         self.at += end + 1;
-        String::from_utf8(rest[..end].to_vec()).map_err(|_| "a line is no text".to_owned())
+        Ok(&rest[..end])
+    }
+
+    /// A string of the oldest protocol: with escapes, which no name of a tensor needs.
+    fn text_line(&mut self) -> Outcome<()> {
+        let line = self.line_up_to(LONGEST)?;
+        let quotes = |text: &str| text.trim_matches(['\'', '"']).to_owned();
+        self.push(match std::str::from_utf8(line) {
+            Ok(text) if !text.contains('\\') => Value::Text(quotes(text)),
+            _ => Value::Bytes,
+        });
+        Ok(())
+    }
+
+    /// A place in the memo, written as text.
+    fn key(&mut self) -> Outcome<u64> {
+        let line = self.line()?;
+        line.parse().map_err(|_| format!("{line:?} is not a place in its memo"))
     }
 
     /// A length of this many bytes.
@@ -359,7 +445,8 @@ impl<'a> Machine<'a> {
         let top = self.top()?;
         match &mut self.values.0[top] {
             Value::List(list) => list.extend(items),
-            _ => return Err("it appends to what is no list".to_owned()),
+            Value::Object { .. } => {} // a kind of list, a deque: of no use here
+            _ => return Err("it appends to what is not a list".to_owned()),
         }
         Ok(())
     }
@@ -367,8 +454,10 @@ impl<'a> Machine<'a> {
     fn set_items(&mut self, items: Vec<Id>) -> Outcome<()> {
         let top = self.top()?;
         match &mut self.values.0[top] {
-            Value::Dict(dict) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
-            _ => return Err("it sets an entry of what is no dict".to_owned()),
+            Value::Dict(dict) | Value::Object { entries: dict, .. } => {
+                dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+            }
+            _ => return Err("it sets an entry of what is not a dict".to_owned()),
         }
         Ok(())
     }
@@ -386,11 +475,12 @@ impl<'a> Machine<'a> {
     }
 
     /// A whole number of some bytes, little-endian, in two's complement.
-    fn long(&mut self) -> Outcome<()> {
-        let length = self.length(1)?;
+    fn long(&mut self, bytes: usize) -> Outcome<()> {
+        let length = self.length(bytes)?;
         let bytes = self.slice(length)?;
         if bytes.len() > 16 {
-            return Err("a number is too large".to_owned());
+            self.push(Value::Bytes); // a generator's state, say
+            return Ok(());
         }
         let fill = if bytes.last().is_some_and(|top| top & 0x80 != 0) { 0xff } else { 0 };
         let mut wide = [fill; 16];
@@ -404,7 +494,9 @@ impl<'a> Machine<'a> {
         let value = match line.trim_end_matches('L') {
             "00" => Value::Bool(false),
             "01" => Value::Bool(true),
-            digits => Value::Int(digits.parse().map_err(|_| format!("{digits:?} is no number"))?),
+            digits => {
+                Value::Int(digits.parse().map_err(|_| format!("{digits:?} is not a number"))?)
+            }
         };
         self.push(value);
         Ok(())
@@ -412,9 +504,8 @@ impl<'a> Machine<'a> {
 
     fn unicode(&mut self, bytes: usize) -> Outcome<()> {
         let length = self.length(bytes)?;
-        let text = self.slice(length)?.to_vec();
-        let text = String::from_utf8(text).map_err(|_| "a name is no text")?;
-        self.push(Value::Text(text));
+        let text = String::from_utf8(self.slice(length)?.to_vec());
+        self.push(text.map_or(Value::Bytes, Value::Text));
         Ok(())
     }
 
@@ -426,13 +517,7 @@ impl<'a> Machine<'a> {
     }
 
     fn name(&mut self, module: &str, name: &str) -> Outcome<()> {
-        let known = known(module, name).ok_or_else(|| {
-            format!(
-                "it asks Python for {module}.{name}, and only tensors are read here; save a plain \
-                 state_dict() with torch.save"
-            )
-        })?;
-        self.push(Value::Name(known));
+        self.push(named(module, name));
         Ok(())
     }
 
@@ -440,11 +525,20 @@ impl<'a> Machine<'a> {
     fn persistent(&mut self) -> Outcome<()> {
         let id = self.pop()?;
         let items = self.values.tuple(id)?;
+        // A module of the old format is saved with its source text behind its class.
+        if let [kind, class, _, _] = items[..]
+            && matches!(self.values.get(kind), Value::Text(kind) if kind == "module")
+        {
+            self.stack.push(class);
+            return Ok(());
+        }
         let [_, kind, key, _, count, view @ ..] = &items[..] else {
             return Err("a storage is described by too few values".to_owned());
         };
-        let Value::Name(Name::Storage(element)) = *self.values.get(*kind) else {
-            return Err("a storage has an unknown type".to_owned());
+        let element = match self.values.get(*kind) {
+            Value::Name(Name::Storage(element)) => *element,
+            Value::Foreign(_) => return self.object(*kind), // of complex numbers, say
+            _ => return Err("a storage has an unknown type".to_owned()),
         };
         let (key, mut count, mut offset) = (self.values.text(*key)?, self.values.size(*count)?, 0);
         if let Some(Value::Tuple(view)) = view.first().map(|&view| self.values.get(view))
@@ -456,15 +550,24 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// "Calls" one of the known names.
+    /// "Calls" one of the known names; of any other, an object comes of it.
     fn reduce(&mut self) -> Outcome<()> {
         let (arguments, name) = (self.pop()?, self.pop()?);
-        let &Value::Name(name) = self.values.get(name) else {
-            return Err("it calls what cannot be called".to_owned());
-        };
+        match *self.values.get(name) {
+            Value::Name(known) => self.call(known, arguments),
+            Value::Foreign(_) | Value::Object { .. } => self.object(name),
+            _ => Err("it calls what cannot be called".to_owned()),
+        }
+    }
+
+    fn call(&mut self, name: Name, arguments: Id) -> Outcome<()> {
+        if name == Name::Dict {
+            let entries = self.pairs(arguments)?;
+            self.push(Value::Dict(entries));
+            return Ok(());
+        }
         let arguments = self.values.tuple(arguments)?;
         let value = match (name, &arguments[..]) {
-            (Name::OrderedDict, _) => Value::Dict(Vec::new()),
             (Name::Size, [sizes]) => {
                 self.stack.push(*sizes);
                 return Ok(());
@@ -474,54 +577,99 @@ impl<'a> Machine<'a> {
             }
             (Name::RebuildParameter, [tensor, ..]) => match self.values.get(*tensor) {
                 Value::Tensor(view) => Value::Tensor(view.clone()),
-                _ => return Err("a parameter is no tensor".to_owned()),
+                Value::Object { class, .. } => Value::Object { class: *class, entries: Vec::new() },
+                _ => return Err("a parameter is not a tensor".to_owned()),
             },
+            // A tensor with Python attributes: the function, the type, its arguments, the attributes.
+            (Name::RebuildFromType, [function, _, inner, ..]) => {
+                return match *self.values.get(*function) {
+                    Value::Name(known @ (Name::RebuildTensor | Name::RebuildParameter)) => {
+                        self.call(known, *inner)
+                    }
+                    _ => self.object(*function),
+                };
+            }
             _ => return Err(format!("it builds {name:?} of the wrong values")),
         };
         self.push(value);
         Ok(())
     }
 
+    /// The entries of a dict that is made of a list of pairs, as Python 2 writes them.
+    fn pairs(&mut self, arguments: Id) -> Outcome<Vec<(Id, Id)>> {
+        let Value::Tuple(arguments) = self.values.get(arguments) else { return Ok(Vec::new()) };
+        let Some(Value::List(items)) = arguments.first().map(|&id| self.values.get(id)) else {
+            return Ok(Vec::new());
+        };
+        let pair = |id: &Id| match self.values.get(*id) {
+            Value::Tuple(pair) | Value::List(pair) => Some((*pair.first()?, *pair.get(1)?)),
+            _ => None,
+        };
+        let pairs: Vec<_> = items.iter().filter_map(pair).collect();
+        self.copied += pairs.len();
+        // A list may be named again and again.
+        match self.copied > MOST_VALUES {
+            true => Err(format!("it copies more than {MOST_VALUES} values")),
+            false => Ok(pairs),
+        }
+    }
+
+    /// What is not made, of a class that is a [`Value::Foreign`] or such an object's.
+    fn object(&mut self, class: Id) -> Outcome<()> {
+        let class = match self.values.get(class) {
+            Value::Object { class, .. } => *class,
+            Value::Foreign(_) | Value::Name(_) => class,
+            _ => return Err("it makes an object of what is not a class".to_owned()),
+        };
+        self.push(Value::Object { class, entries: Vec::new() });
+        Ok(())
+    }
+
     fn tensor(&self, storage: Id, offset: Id, shape: Id, stride: Id) -> Outcome<Value> {
-        if !matches!(self.values.get(storage), Value::Storage(_)) {
-            return Err("a tensor has no storage".to_owned());
+        match self.values.get(storage) {
+            Value::Storage(_) => {}
+            Value::Object { class, .. } => {
+                return Ok(Value::Object { class: *class, entries: Vec::new() });
+            }
+            _ => return Err("a tensor has no storage".to_owned()),
         }
         let (offset, shape) = (self.values.size(offset)?, self.values.sizes(shape)?);
         let stride = self.values.sizes(stride)?;
         Ok(Value::Tensor(View { storage, offset, shape, stride }))
     }
 
-    /// Attributes of a dict: a state dict's `_metadata`, which nothing here needs.
+    /// Attributes, as a state dict's `_metadata`: nothing here needs them.
     fn build(&mut self) -> Outcome<()> {
         self.pop()?;
         match self.values.get(self.top()?) {
-            Value::Dict(_) => Ok(()),
-            _ => Err("it sets attributes of what is no dict".to_owned()),
+            Value::Dict(_) | Value::List(_) | Value::Object { .. } => Ok(()),
+            _ => Err("it sets attributes of what has none".to_owned()),
         }
     }
 }
 
 fn unknown(op: u8) -> String {
-    match op {
-        // INST, OBJ, NEWOBJ, NEWOBJ_EX
-        b'i' | b'o' | 0x81 | 0x92 => {
-            "it makes Python objects, and only tensors are read here; save a plain state_dict() with \
-             torch.save"
-                .to_owned()
-        }
-        other => format!("it has an instruction (0x{other:02x}) that no list of tensors needs"),
-    }
+    format!("it has an instruction (0x{op:02x}) that no list of tensors needs")
 }
 
-/// The names that tensors need.
+/// A Python name.
+fn named(module: &str, name: &str) -> Value {
+    known(module, name).map_or_else(|| Value::Foreign(format!("{module}.{name}")), Value::Name)
+}
+
+/// The names that tensors need, and the kinds of dicts that they come in.
 fn known(module: &str, name: &str) -> Option<Name> {
     let element = match (module, name) {
-        ("collections", "OrderedDict") => return Some(Name::OrderedDict),
+        ("collections", "OrderedDict" | "defaultdict" | "Counter") => return Some(Name::Dict),
+        ("builtins" | "__builtin__", "dict") => return Some(Name::Dict),
         ("torch", "Size") => return Some(Name::Size),
         ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => {
             return Some(Name::RebuildTensor);
         }
-        ("torch._utils", "_rebuild_parameter") => return Some(Name::RebuildParameter),
+        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+            return Some(Name::RebuildParameter);
+        }
+        ("torch._tensor", "_rebuild_from_type_v2") => return Some(Name::RebuildFromType),
         ("torch" | "torch.cuda", "DoubleStorage") => Element::F64,
         ("torch" | "torch.cuda", "FloatStorage") => Element::F32,
         ("torch" | "torch.cuda", "HalfStorage") => Element::F16,

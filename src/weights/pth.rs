@@ -5,102 +5,134 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
 
-use super::pickle::{self, Element, Id, Outcome, Storage, Value, Values, View};
+use super::bytes::Bytes;
+use super::pickle::{self, Element, Id, LONGEST, Outcome, Storage, Value, Values, View};
+use super::state_dict::{self, entry};
 use super::zip::Archive;
 
 /// The number that a file of the old format begins with.
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
-/// Names under which a checkpoint keeps its weights beside other things.
-const KEYS: [&str; 6] =
-    ["state_dict", "model_state_dict", "model", "state_dict_ema", "net", "weights"];
+/// The newest protocol of pickles.
+const NEWEST_PROTOCOL: u8 = 5;
 
-/// Whether `bytes` begin like a zip archive.
-pub(super) fn is_zip(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"PK")
+/// Tensors by name, on the CPU, and what is to be said about them.
+pub(super) struct Found {
+    pub(super) tensors: BTreeMap<String, Tensor>,
+    pub(super) remarks: Vec<String>,
 }
 
-/// Whether `bytes` begin like a pickle, as the old format does.
-pub(super) fn is_pickle(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&0x80)
+/// Where a storage's bytes are in the file: the first, and how many.
+type Place = (u64, u64);
+
+/// Whether the file begins like a zip archive.
+pub(super) fn is_zip(head: &[u8]) -> bool {
+    head.starts_with(b"PK")
 }
 
-/// The tensors of an archive, by name, on the CPU.
-pub(super) fn read_zip(bytes: &[u8]) -> Outcome<BTreeMap<String, Tensor>> {
-    let archive = Archive::open(bytes)?;
-    let program = archive.names().find(|name| *name == "data.pkl" || name.ends_with("/data.pkl"));
-    let program = program.ok_or("it is a zip archive, but not one that torch.save wrote")?;
+/// Whether the file begins like a pickle, as the old format does.
+pub(super) fn is_pickle(head: &[u8]) -> bool {
+    matches!(head, [0x80, protocol, ..] if (1..=NEWEST_PROTOCOL).contains(protocol))
+}
+
+/// The pickle of an archive that torch.save wrote.
+pub(super) fn program<'a>(archive: &'a Archive) -> Option<&'a str> {
+    let program =
+        archive.names().find(|name| *name == "data.pkl" || name.ends_with("/data.pkl"))?;
     let folder = program.trim_end_matches("data.pkl");
-    if archive.names().any(|name| name == format!("{folder}constants.pkl")) {
-        return Err("it is a TorchScript program; save its state_dict() with torch.save".to_owned());
-    }
+    // TorchScript has that too.
+    (!archive.names().any(|name| name == format!("{folder}constants.pkl"))).then_some(program)
+}
+
+/// The tensors of an archive whose pickle is `program`: those under `key`, or where they usually are.
+pub(super) fn read_zip(archive: &Archive, bytes: &Bytes, key: Option<&str>) -> Outcome<Found> {
+    let program = program(archive).ok_or("it has no data.pkl")?;
+    let folder = program.trim_end_matches("data.pkl");
     if archive.find(&format!("{folder}byteorder"))?.is_some_and(|order| order != b"little") {
         return Err("its numbers are big-endian".to_owned());
     }
     let mut values = Values::default();
     let program = archive.find(program)?.unwrap_or_default();
-    let (root, _) = pickle::run(program, &mut values)?;
+    let (root, _) = pickle::run(&program, &mut values)?;
     let mut checked = HashMap::new();
-    build(&values, root, bytes.len(), |key| {
+    build(&values, root, bytes, key, |key| {
         // A storage that several tensors share is checked once.
         if let Some(&found) = checked.get(key) {
             return Ok(found);
         }
-        let found = archive.find(&format!("{folder}data/{key}"))?;
+        let found = archive.place(&format!("{folder}data/{key}"))?;
         let found = found.ok_or_else(|| format!("it lacks the storage {key}"))?;
         checked.insert(key.to_owned(), found);
         Ok(found)
     })
 }
 
-/// The tensors of a file of the old format, by name, on the CPU.
-pub(super) fn read_legacy(bytes: &[u8]) -> Outcome<BTreeMap<String, Tensor>> {
+/// The tensors of a file of the old format: those under `key`, or where they usually are.
+pub(super) fn read_legacy(bytes: &Bytes, key: Option<&str>) -> Outcome<Found> {
     let mut values = Values::default();
     let mut at = 0;
-    let mut next = || -> Outcome<(Id, usize)> {
-        let (id, length) = pickle::run(&bytes[at..], &mut values)?;
-        at += length;
-        Ok((id, at))
+    let mut next = || -> Outcome<Id> {
+        let program = bytes.read(at, (LONGEST as u64).min(bytes.len() - at))?;
+        let (id, length) = pickle::run(&program, &mut values)?;
+        at += length as u64;
+        Ok(id)
     };
-    let (magic, _) = next()?;
-    let (_version, _) = next()?;
-    let (system, _) = next()?;
-    let (root, _) = next()?;
-    let (keys, at) = next()?;
+    let magic = next()?;
+    // What follows in a pickle of another program's is not looked at.
+    let mut rest = || Ok([next()?, next()?, next()?, next()?]);
+    let rest: Outcome<[Id; 4]> = rest();
     if *values.get(magic) != Value::Int(MAGIC) {
-        return Err("it is a pickle, but not one that torch.save wrote".to_owned());
+        let what = what(&values, magic);
+        return Err(format!("it is a pickle, but not one that torch.save wrote: {what}"));
     }
+    let [_version, system, root, keys] = rest?;
     if entry(&values, system, "little_endian").map(|id| values.get(id)) == Some(&Value::Bool(false))
     {
         return Err("its numbers are big-endian".to_owned());
     }
-    let storages = storages(&values, keys, &bytes[at..])?;
-    build(&values, root, bytes.len(), |key| {
+    let storages = storages(&values, keys, bytes, at)?;
+    build(&values, root, bytes, key, |key| {
         storages.get(key).copied().ok_or_else(|| format!("it lacks the storage {key}"))
     })
 }
 
-/// Cuts what follows the pickles into storages: for each key the number of elements, then these.
-fn storages<'a>(
+/// What a pickle of another program's holds, and what to do.
+fn what(values: &Values, root: Id) -> String {
+    let todo = "in PyTorch, save the tensors by their names with torch.save";
+    match values.class(root) {
+        class if class.is_empty() => format!("plain data; {todo}"),
+        class => format!("an object of {class}; {todo}"),
+    }
+}
+
+/// Where the storages are that follow the pickles: for each key the number of elements, then these.
+fn storages(
     values: &Values,
     keys: Id,
-    mut rest: &'a [u8],
-) -> Outcome<HashMap<String, &'a [u8]>> {
+    bytes: &Bytes,
+    mut at: u64,
+) -> Outcome<HashMap<String, Place>> {
     let Value::List(keys) = values.get(keys) else {
-        return Err("its list of storages is no list".to_owned());
+        return Err("its list of storages is not a list".to_owned());
     };
     let sizes = element_sizes(values);
     let mut found = HashMap::new();
     for &key in keys {
         let Value::Text(key) = values.get(key) else {
-            return Err("a storage's key is no text".to_owned());
+            return Err("a storage's key is not text".to_owned());
         };
-        let size = *sizes.get(key).ok_or_else(|| format!("no tensor uses its storage {key}"))?;
+        let size = *sizes.get(key).ok_or_else(|| {
+            format!("no tensor uses its storage {key}, or its type is not read here")
+        })?;
         let cut_off = || format!("it is cut off, or damaged, in storage {key}");
-        let count = u64::from_le_bytes(*rest.first_chunk().ok_or_else(cut_off)?);
-        let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(size));
-        let content = length.and_then(|length| rest[8..].get(..length)).ok_or_else(cut_off)?;
-        rest = &rest[8 + content.len()..];
-        found.insert(key.clone(), content);
+        let count = bytes.read(at, 8).map_err(|_| cut_off())?;
+        let count = count.first_chunk().map(|count| u64::from_le_bytes(*count));
+        let length = count.and_then(|count| count.checked_mul(size as u64));
+        let end = length.and_then(|length| (at + 8).checked_add(length));
+        let (Some(length), Some(end)) = (length, end.filter(|end| *end <= bytes.len())) else {
+            return Err(cut_off());
+        };
+        found.insert(key.clone(), (at + 8, length));
+        at = end;
     }
     Ok(found)
 }
@@ -114,83 +146,105 @@ fn element_sizes(values: &Values) -> HashMap<String, usize> {
     storages.collect()
 }
 
-/// Copies the tensors of the state dict in `root` out of their storages.
-fn build<'a>(
+/// Reads the tensors of the state dict in `root` out of their storages.
+fn build(
     values: &Values,
     root: Id,
-    file_size: usize,
-    mut storage: impl FnMut(&str) -> Outcome<&'a [u8]>,
-) -> Outcome<BTreeMap<String, Tensor>> {
-    // Tensors may share storages and repeat elements, but not to fill the memory from a small file.
-    let mut room = file_size.saturating_mul(8).saturating_add(16 << 20);
+    bytes: &Bytes,
+    key: Option<&str>,
+    mut storage: impl FnMut(&str) -> Outcome<Place>,
+) -> Outcome<Found> {
+    // Tensors may share storages and repeat elements, but not to fill the memory from a small file, nor
+    // to have it read for ever.
+    let mut room = bytes.len().saturating_mul(8).saturating_add(16 << 20);
+    let chosen = state_dict::choose(values, root, key)?;
     let mut tensors = BTreeMap::new();
-    for (name, view) in state_dict(values, root)? {
+    for (name, view) in chosen.tensors {
         let in_tensor = |cause: String| format!("tensor {name}: {cause}");
         let Value::Storage(part) = values.get(view.storage) else {
             return Err(in_tensor("it has no storage".to_owned()));
         };
-        let bytes = storage(&part.key).and_then(|bytes| portion(part, bytes)).map_err(in_tensor)?;
+        let place = storage(&part.key).and_then(|place| portion(part, place)).map_err(in_tensor)?;
         let size = part.element.size();
-        let length = length(&view.shape, size).filter(|length| *length <= room);
-        let length = length.ok_or_else(|| in_tensor(format!("{:?} is too large", view.shape)))?;
-        room -= length;
-        let content = gather(view, bytes, size, length).map_err(in_tensor)?;
-        let tensor = tensor(part.element, content, &view.shape);
-        tensors.insert(name.to_owned(), tensor.map_err(|error| in_tensor(error.to_string()))?);
+        let walk = Walk::new(view, place, size).map_err(in_tensor)?;
+        let cost = walk.length.max(walk.span);
+        room = room
+            .checked_sub(cost)
+            .ok_or_else(|| in_tensor(format!("{:?} is too large", view.shape)))?;
+        let tensor = tensor(part.element, &walk, bytes).map_err(in_tensor)?;
+        tensors.insert(name.to_owned(), tensor);
     }
-    Ok(tensors)
+    Ok(Found { tensors, remarks: chosen.remarks })
 }
 
 /// The elements of a storage that is a part of another's bytes.
-fn portion<'a>(part: &Storage, bytes: &'a [u8]) -> Outcome<&'a [u8]> {
-    let size = part.element.size();
-    let start = part.offset.checked_mul(size);
-    let end = part.offset.checked_add(part.count).and_then(|end| end.checked_mul(size));
-    let found = start.zip(end).and_then(|(start, end)| bytes.get(start..end));
+fn portion(part: &Storage, (start, length): Place) -> Outcome<Place> {
+    let size = part.element.size() as u64;
+    let from = (part.offset as u64).checked_mul(size);
+    let taken = (part.count as u64).checked_mul(size);
+    let fits = from
+        .zip(taken)
+        .filter(|(from, taken)| from.checked_add(*taken).is_some_and(|end| end <= length));
+    let found = fits.map(|(from, taken)| (start + from, taken));
     found.ok_or_else(|| {
-        let (count, key, length) = (part.count, &part.key, bytes.len());
+        let (count, key) = (part.count, &part.key);
         format!("storage {key} has {length} bytes, too few for {count} elements of {size}")
     })
 }
 
-/// Bytes of a tensor of this shape, if a machine can address them.
-fn length(shape: &[usize], size: usize) -> Option<usize> {
-    shape.iter().try_fold(size, |product, &dim| product.checked_mul(dim))
+/// The way of a view through its storage.
+struct Walk<'a> {
+    view: &'a View,
+    /// Bytes of an element.
+    size: usize,
+    /// Bytes of all elements of the tensor.
+    length: u64,
+    /// The first byte in the file that is needed, and how many are from there to the last.
+    start: u64,
+    span: u64,
 }
 
-/// The elements that a view walks over, row by row.
-fn gather(view: &View, bytes: &[u8], size: usize, length: usize) -> Outcome<Vec<u8>> {
-    let View { offset, shape, stride, .. } = view;
-    if shape.len() != stride.len() {
-        return Err(format!("its shape {shape:?} and stride {stride:?} do not match"));
+impl<'a> Walk<'a> {
+    fn new(view: &'a View, (start, room): Place, size: usize) -> Outcome<Self> {
+        let View { offset, shape, stride, .. } = view;
+        if shape.len() != stride.len() {
+            return Err(format!("its shape {shape:?} and stride {stride:?} do not match"));
+        }
+        let length = shape.iter().try_fold(size, |product, &dim| product.checked_mul(dim));
+        let length = length.ok_or_else(|| format!("{shape:?} is too large"))? as u64;
+        if length == 0 {
+            return Ok(Walk { view, size, length, start, span: 0 });
+        }
+        let steps = shape.iter().zip(stride).map(|(dim, stride)| (dim - 1).checked_mul(*stride));
+        let span = steps.into_iter().try_fold(1usize, |sum, step| sum.checked_add(step?));
+        let bytes = |elements: usize| (elements as u64).checked_mul(size as u64);
+        let found = bytes(*offset)
+            .zip(span.and_then(bytes))
+            .filter(|(from, span)| from.checked_add(*span).is_some_and(|end| end <= room));
+        let (from, span) = found.ok_or("it reaches beyond its storage")?;
+        Ok(Walk { view, size, length, start: start + from, span })
     }
-    if length == 0 {
-        return Ok(Vec::new());
+
+    /// The elements, row by row.
+    fn gather(&self, bytes: &Bytes) -> Outcome<Vec<u8>> {
+        let (View { shape, stride, .. }, size) = (self.view, self.size);
+        let span = bytes.read(self.start, self.span)?;
+        let mut content = Vec::with_capacity(self.length as usize);
+        let mut index = vec![0; shape.len()];
+        let mut at = 0;
+        while (content.len() as u64) < self.length {
+            content.extend_from_slice(&span[at * size..][..size]);
+            advance(&mut index, &mut at, shape, stride);
+        }
+        Ok(content)
     }
-    let steps = shape.iter().zip(stride).map(|(dim, stride)| (dim - 1).checked_mul(*stride));
-    let last = steps.into_iter().try_fold(*offset, |sum, step| sum.checked_add(step?));
-    let end = last.and_then(|last| last.checked_add(1)?.checked_mul(size));
-    if end.is_none_or(|end| end > bytes.len()) {
-        return Err("it reaches beyond its storage".to_owned());
-    }
-    if is_contiguous(shape, stride) {
-        return Ok(bytes[offset * size..][..length].to_vec());
-    }
-    let mut content = Vec::with_capacity(length);
-    let mut index = vec![0; shape.len()];
-    let mut at = *offset;
-    while content.len() < length {
-        content.extend_from_slice(&bytes[at * size..][..size]);
-        advance(&mut index, &mut at, shape, stride);
-    }
-    Ok(content)
 }
 
 fn is_contiguous(shape: &[usize], stride: &[usize]) -> bool {
     let mut expected = 1;
     shape.iter().zip(stride).rev().all(|(&dim, &stride)| {
         let fits = dim == 1 || stride == expected;
-        expected *= dim;
+        expected = expected.wrapping_mul(dim);
         fits
     })
 }
@@ -209,65 +263,35 @@ fn advance(index: &mut [usize], at: &mut usize, shape: &[usize], stride: &[usize
     }
 }
 
-fn tensor(element: Element, bytes: Vec<u8>, shape: &[usize]) -> candle_core::Result<Tensor> {
-    let raw = |dtype| Tensor::from_raw_buffer(&bytes, dtype, shape, &Device::Cpu);
-    match element {
-        Element::F64 => raw(DType::F64),
-        Element::F32 => raw(DType::F32),
-        Element::F16 => raw(DType::F16),
-        Element::BF16 => raw(DType::BF16),
-        Element::I64 => raw(DType::I64),
-        Element::I32 => raw(DType::I32),
-        Element::I16 => raw(DType::I16),
-        Element::U8 | Element::Bool => raw(DType::U8),
-        // candle has no 8-bit integers with a sign.
-        Element::I8 => {
-            let wide: Vec<i16> = bytes.iter().map(|&byte| i16::from(byte as i8)).collect();
-            Tensor::from_vec(wide, shape, &Device::Cpu)
-        }
-    }
-}
-
-/// The tensors of a state dict, which may lie within a checkpoint.
-fn state_dict(values: &Values, root: Id) -> Outcome<Vec<(&str, &View)>> {
-    let found = tensors_in(values, root);
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    let inner = KEYS.iter().filter_map(|key| entry(values, root, key));
-    let found = inner.map(|id| tensors_in(values, id)).find(|found| !found.is_empty());
-    found.ok_or_else(|| format!("it holds no state dict: {}", described(values, root)))
-}
-
-/// The tensors that are entries of a dict.
-fn tensors_in(values: &Values, dict: Id) -> Vec<(&str, &View)> {
-    let Value::Dict(entries) = values.get(dict) else { return Vec::new() };
-    let tensor = |(key, value): &(Id, Id)| match (values.get(*key), values.get(*value)) {
-        (Value::Text(key), Value::Tensor(view)) => Some((key.as_str(), view)),
-        _ => None,
+fn tensor(element: Element, walk: &Walk, bytes: &Bytes) -> Outcome<Tensor> {
+    let shape = &walk.view.shape;
+    let in_words = |error: candle_core::Error| error.to_string();
+    // candle has no 8-bit integers with a sign.
+    let Some(dtype) = element.dtype() else {
+        let narrow = walk.gather(bytes)?;
+        let wide: Vec<i16> = narrow.iter().map(|&byte| i16::from(byte as i8)).collect();
+        return Tensor::from_vec(wide, shape.as_slice(), &Device::Cpu).map_err(in_words);
     };
-    entries.iter().filter_map(tensor).collect()
+    if is_contiguous(shape, &walk.view.stride) {
+        return bytes.tensor(walk.start, dtype, shape);
+    }
+    let content = walk.gather(bytes)?;
+    Tensor::from_raw_buffer(&content, dtype, shape, &Device::Cpu).map_err(in_words)
 }
 
-/// The entry of a dict under `key`, the last one set.
-fn entry(values: &Values, dict: Id, key: &str) -> Option<Id> {
-    let Value::Dict(entries) = values.get(dict) else { return None };
-    let named = |id: Id| matches!(values.get(id), Value::Text(text) if text == key);
-    entries.iter().rev().find(|(id, _)| named(*id)).map(|(_, value)| *value)
-}
-
-/// What is there instead of a state dict.
-fn described(values: &Values, root: Id) -> String {
-    let Value::Dict(entries) = values.get(root) else {
-        return "it is no dict of tensors by name".to_owned();
-    };
-    let keys = entries.iter().filter_map(|(key, _)| match values.get(*key) {
-        Value::Text(text) => Some(text.chars().take(40).collect::<String>()),
-        _ => None,
-    });
-    let keys: Vec<_> = keys.take(8).collect();
-    match keys.is_empty() {
-        true => "its dict has no tensors".to_owned(),
-        false => format!("its entries are {}", keys.join(", ")),
+impl Element {
+    /// candle's type with the same bytes.
+    fn dtype(self) -> Option<DType> {
+        Some(match self {
+            Element::F64 => DType::F64,
+            Element::F32 => DType::F32,
+            Element::F16 => DType::F16,
+            Element::BF16 => DType::BF16,
+            Element::I64 => DType::I64,
+            Element::I32 => DType::I32,
+            Element::I16 => DType::I16,
+            Element::U8 | Element::Bool => DType::U8,
+            Element::I8 => return None,
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
-use super::{Published, TORCHVISION, fits, load, published, write};
+use super::{Published, TORCHVISION, fits, folder, load, published, write};
 use crate::data::hub::lock::{Lock, beside};
 use crate::data::hub::{Hub, RemoteFile, cache_dir};
 use crate::{Error, Result};
@@ -17,7 +17,8 @@ const ENDINGS: [&str; 4] = [".safetensors", ".bin", ".pth", ".pt"];
 /// Where weights come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WeightSource {
-    /// A file here.
+    /// A file here, or a run's folder, which stands for its best weights; `FILE#KEY` takes what a
+    /// checkpoint of PyTorch's keeps under that key.
     File(PathBuf),
     /// `pretrained`, or `pretrained:TAG`: what torchvision publishes.
     Pretrained {
@@ -64,7 +65,11 @@ impl WeightSource {
         let of_env = std::env::var("CONVZOO_MIRROR").ok().filter(|mirror| !mirror.is_empty());
         let mirror = mirror.or(of_env.as_deref());
         match self {
-            WeightSource::File(path) => Ok(path.clone()),
+            // Where there is something to say about the choice, `load` makes it again and says it.
+            WeightSource::File(path) => match folder::weights_in(path)? {
+                (file, None) => Ok(file),
+                (_, Some(_)) => Ok(path.clone()),
+            },
             WeightSource::Pretrained { tag } => {
                 let model = model.ok_or_else(|| {
                     let message = "--weights pretrained: say of which network with --model NAME";

@@ -1,11 +1,16 @@
 //! What timm says about its weights, in `config.json` beside them.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::Result;
 use crate::data::{Filter, Pipeline, Step};
+use crate::files::regular;
+use crate::{Error, Result};
+
+/// Most bytes of such a file; they have a thousand.
+const MOST: u64 = 1 << 20;
 
 /// As much of the file as is needed here.
 #[derive(Deserialize)]
@@ -26,9 +31,32 @@ struct Transform {
 
 impl TimmConfig {
     /// The `config.json` in the folder of `weights`, if it is one of timm's.
-    pub(super) fn beside(weights: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(weights.with_file_name("config.json")).ok()?;
-        serde_json::from_str(&text).ok()
+    ///
+    /// # Errors
+    /// Names the file if it is one of timm's, and what of it cannot be used; or cannot be read.
+    pub(super) fn beside(weights: &Path) -> Result<Option<Self>> {
+        let path = weights.with_file_name("config.json");
+        let bytes = match regular::read_up_to(&path, MOST) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::file(path, error)),
+        };
+        // A run's folder has one too, of other settings.
+        let Ok(json) = serde_json::from_slice::<serde_json::Value>(&bytes) else { return Ok(None) };
+        if json.get("pretrained_cfg").is_none() {
+            return Ok(None);
+        }
+        let config: Self = serde_json::from_value(json).map_err(|error| {
+            Error::file(&path, format!("timm's settings cannot be understood: {error}"))
+        })?;
+        let share = config.pretrained_cfg.crop_pct;
+        match share > 0.0 && share <= 1.0 {
+            true => Ok(Some(config)),
+            false => Err(Error::file(
+                path,
+                format!("crop_pct is {share}; a share of an image is needed"),
+            )),
+        }
     }
 
     /// Channels, height and width of the input.

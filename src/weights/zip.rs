@@ -2,10 +2,10 @@
 //!
 //! Nothing is trusted: every offset is checked against the file, every member against its CRC-32.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// What is wrong with the file, in words.
-type Outcome<T> = Result<T, String>;
+use super::bytes::{Bytes, Outcome};
 
 const LOCAL: u32 = 0x0403_4b50;
 const CENTRAL: u32 = 0x0201_4b50;
@@ -14,10 +14,14 @@ const END64: u32 = 0x0606_4b50;
 const LOCATOR64: u32 = 0x0706_4b50;
 /// Marks a 32-bit field whose value is in the zip64 part.
 const ELSEWHERE: u64 = 0xffff_ffff;
+/// Largest central directory that is read, and largest member that is read whole, in bytes.
+const MOST: u64 = 64 << 20;
+/// The end record, a comment of up to 65535 bytes behind it, and what zip64 puts before it.
+const TAIL: u64 = 22 + 65535 + 20;
 
 /// The members of an archive, by name.
 pub(super) struct Archive<'a> {
-    bytes: &'a [u8],
+    bytes: &'a Bytes<'a>,
     members: BTreeMap<String, Member>,
 }
 
@@ -26,13 +30,19 @@ struct Member {
     crc: u32,
     size: u64,
     header: u64,
+    /// Whether its bytes are there as they are.
+    plain: bool,
 }
 
 impl<'a> Archive<'a> {
     /// Reads the central directory.
-    pub(super) fn open(bytes: &'a [u8]) -> Outcome<Self> {
+    pub(super) fn open(bytes: &'a Bytes) -> Outcome<Self> {
         let (start, size) = directory(bytes)?;
-        let mut rest = span(bytes, start, size, "its central directory")?;
+        if size > MOST {
+            return Err(format!("its central directory of {size} bytes is too large"));
+        }
+        let directory = span(bytes, start, size, "its central directory")?;
+        let mut rest = &directory[..];
         let mut members = BTreeMap::new();
         while !rest.is_empty() {
             let (name, member, length) = central(rest)?;
@@ -49,42 +59,54 @@ impl<'a> Archive<'a> {
         self.members.keys().map(String::as_str)
     }
 
-    /// A member's content, if there is such a member.
-    pub(super) fn find(&self, name: &str) -> Outcome<Option<&'a [u8]>> {
-        self.members.get(name).map(|member| self.content(name, *member)).transpose()
+    /// A small member's content, if there is such a member.
+    pub(super) fn find(&self, name: &str) -> Outcome<Option<Vec<u8>>> {
+        let Some((start, size)) = self.place(name)? else { return Ok(None) };
+        if size > MOST {
+            return Err(format!("member {name} of {size} bytes is too large"));
+        }
+        Ok(Some(span(self.bytes, start, size, name)?.into_owned()))
     }
 
-    fn content(&self, name: &str, member: Member) -> Outcome<&'a [u8]> {
+    /// Where a member's content begins, and its size, if there is such a member and it is whole.
+    pub(super) fn place(&self, name: &str) -> Outcome<Option<(u64, u64)>> {
+        self.members.get(name).map(|member| self.checked(name, *member)).transpose()
+    }
+
+    fn checked(&self, name: &str, member: Member) -> Outcome<(u64, u64)> {
+        if !member.plain {
+            return Err(format!("member {name} is compressed or encrypted; PyTorch's are neither"));
+        }
         let header = span(self.bytes, member.header, 30, name)?;
-        if u32_at(header, 0)? != LOCAL {
+        if u32_at(&header, 0)? != LOCAL {
             return Err(format!("member {name} is not where the directory says"));
         }
-        let skipped = 30 + u64::from(u16_at(header, 26)?) + u64::from(u16_at(header, 28)?);
+        let skipped = 30 + u64::from(u16_at(&header, 26)?) + u64::from(u16_at(&header, 28)?);
         let start = member.header.checked_add(skipped).ok_or("an offset is too large")?;
-        let content = span(self.bytes, start, member.size, name)?;
         let mut crc = flate2::Crc::new();
-        content.chunks(1 << 20).for_each(|chunk| crc.update(chunk));
+        let walked = self.bytes.walk(start, member.size, |piece| crc.update(piece));
+        walked.map_err(|cause| format!("member {name}: {cause}"))?;
         if crc.sum() != member.crc {
             let (found, wanted) = (crc.sum(), member.crc);
             return Err(format!("member {name} is damaged: CRC-32 {found:08x}, not {wanted:08x}"));
         }
-        Ok(content)
+        Ok((start, member.size))
     }
 }
 
 /// Where the central directory begins, and its size.
-fn directory(bytes: &[u8]) -> Outcome<(u64, u64)> {
-    // The end record has 22 bytes, and a comment of up to 65535 behind it.
-    let last = bytes.len().checked_sub(22).ok_or("it is cut off: too short for a zip file")?;
-    let first = last.saturating_sub(usize::from(u16::MAX));
-    let found = (first..=last).rev().find(|&at| u32_at(bytes, at) == Ok(END));
+fn directory(bytes: &Bytes) -> Outcome<(u64, u64)> {
+    let before = bytes.len().saturating_sub(TAIL);
+    let tail = bytes.read(before, bytes.len() - before)?;
+    let last = tail.len().checked_sub(22).ok_or("it is cut off: too short for a zip file")?;
+    let found = (0..=last).rev().find(|&at| u32_at(&tail, at) == Ok(END));
     let end = found.ok_or("it is cut off: a zip file without its central directory")?;
-    let (size, start) = (u32_at(bytes, end + 12)?, u32_at(bytes, end + 16)?);
-    let locator = end.checked_sub(20).filter(|&at| u32_at(bytes, at) == Ok(LOCATOR64));
+    let (size, start) = (u32_at(&tail, end + 12)?, u32_at(&tail, end + 16)?);
+    let locator = end.checked_sub(20).filter(|&at| u32_at(&tail, at) == Ok(LOCATOR64));
     let Some(locator) = locator else { return Ok((start.into(), size.into())) };
-    let record = span(bytes, u64_at(bytes, locator + 8)?, 56, "its zip64 record")?;
-    match u32_at(record, 0)? {
-        END64 => Ok((u64_at(record, 48)?, u64_at(record, 40)?)),
+    let record = span(bytes, u64_at(&tail, locator + 8)?, 56, "its zip64 record")?;
+    match u32_at(&record, 0)? {
+        END64 => Ok((u64_at(&record, 48)?, u64_at(&record, 40)?)),
         _ => Err("its zip64 record is not where it should be".to_owned()),
     }
 }
@@ -97,22 +119,22 @@ fn central(bytes: &[u8]) -> Outcome<(String, Member, usize)> {
     let [flags, method] = [u16_at(bytes, 8)?, u16_at(bytes, 10)?];
     let lengths = [u16_at(bytes, 28)?, u16_at(bytes, 30)?, u16_at(bytes, 32)?].map(usize::from);
     let [name_length, extra_length, comment_length] = lengths;
-    let name = span(bytes, 46, name_length as u64, "its central directory")?;
-    let name = String::from_utf8(name.to_vec()).map_err(|_| "a member's name is no text")?;
-    if flags & 1 != 0 || method != 0 {
-        return Err(format!("member {name} is compressed or encrypted; PyTorch's are neither"));
-    }
-    let extra = span(bytes, (46 + name_length) as u64, extra_length as u64, &name)?;
+    let cut_off = "its central directory is cut off";
+    let name = bytes.get(46..46 + name_length).ok_or(cut_off)?;
+    let name = String::from_utf8(name.to_vec()).map_err(|_| "a member's name is not UTF-8")?;
+    let extra = bytes.get(46 + name_length..).and_then(|rest| rest.get(..extra_length));
+    let extra = extra.ok_or(cut_off)?;
     let (packed, size) = (u32_at(bytes, 20)?.into(), u32_at(bytes, 24)?.into());
     let [size, packed, header] = wide([size, packed, u32_at(bytes, 42)?.into()], extra)?;
-    if size != packed {
+    let plain = flags & 1 == 0 && method == 0;
+    if plain && size != packed {
         return Err(format!("member {name} has two sizes, {size} and {packed}"));
     }
     let length = 46 + name_length + extra_length + comment_length;
     if length > bytes.len() {
-        return Err("its central directory is cut off".to_owned());
+        return Err(cut_off.to_owned());
     }
-    Ok((name, Member { crc: u32_at(bytes, 16)?, size, header }, length))
+    Ok((name, Member { crc: u32_at(bytes, 16)?, size, header, plain }, length))
 }
 
 /// The fields that are too large for 32 bits, out of the zip64 part of `extra`.
@@ -133,11 +155,8 @@ fn wide(mut fields: [u64; 3], mut extra: &[u8]) -> Outcome<[u64; 3]> {
 }
 
 /// `size` bytes from `start` on.
-fn span<'a>(bytes: &'a [u8], start: u64, size: u64, what: &str) -> Outcome<&'a [u8]> {
-    let end = start.checked_add(size).and_then(|end| usize::try_from(end).ok());
-    let start = usize::try_from(start).ok();
-    let found = start.zip(end).and_then(|(start, end)| bytes.get(start..end));
-    found.ok_or_else(|| format!("it is cut off: {what} reaches beyond its end"))
+fn span<'a>(bytes: &'a Bytes, start: u64, size: u64, what: &str) -> Outcome<Cow<'a, [u8]>> {
+    bytes.read(start, size).map_err(|cause| format!("{what}: {cause}"))
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Outcome<[u8; N]> {

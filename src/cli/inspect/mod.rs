@@ -10,6 +10,7 @@ use candle_core::Device;
 use clap::{Args, Subcommand};
 
 use super::measured::MeasuredArgs;
+use super::weights::say_remarks;
 use crate::data::{Limits, LoaderOptions, decode_file};
 use crate::inspect::{self, Section, Sheet, Subject, Viewer, Window};
 use crate::ops::Pair;
@@ -218,7 +219,9 @@ impl Weights {
     }
 
     fn file(&self) -> anyhow::Result<WeightFile> {
-        Ok(self.undescribed()?.1.described(self.model.as_deref())?)
+        let file = self.undescribed()?.1.described(self.model.as_deref())?;
+        say_remarks(&file);
+        Ok(file)
     }
 
     /// The file as it is, and where it is.

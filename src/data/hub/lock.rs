@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::visible::tell;
 
 /// Held until dropped. The empty file stays: to delete it would be a race.
 pub(crate) struct Lock {
@@ -20,7 +21,7 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 if !quiet {
-                    eprintln!("waiting for another process that is fetching {what}");
+                    tell(&format!("waiting for another process that is fetching {what}"));
                 }
                 file.lock().map_err(|error| Error::file(&path, error))?;
             }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 
+use crate::visible::{tell, visible, visible_line};
+
 /// Between two lines where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
 
@@ -30,14 +32,14 @@ impl Progress {
             let style = ProgressStyle::with_template(TEMPLATE);
             let bar = ProgressBar::new(total)
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_message(name.to_string());
+            bar.set_message(visible_line(name).into_owned());
             bar.set_position(have);
             bar.reset_eta();
             return Progress::Bar(bar);
         }
         match total {
-            0 => eprintln!("downloading {name}"),
-            total => eprintln!("downloading {name}, {}", HumanBytes(total)),
+            0 => tell(&format!("downloading {name}")),
+            total => tell(&format!("downloading {name}, {}", HumanBytes(total))),
         }
         let now = Instant::now();
         Progress::Lines { name: name.to_string(), total, start: now, started_at: have, last: now }
@@ -62,7 +64,7 @@ impl Progress {
                     *last = Instant::now();
                     let seconds = start.elapsed().as_secs_f64();
                     let rate = have.saturating_sub(*started_at) as f64 / seconds;
-                    eprintln!("{}", line(name, have, *total, rate));
+                    tell(&line(name, have, *total, rate));
                 }
             }
         }
@@ -72,8 +74,8 @@ impl Progress {
     pub(super) fn say(&self, text: &str) {
         match self {
             Progress::Quiet => {}
-            Progress::Bar(bar) => bar.println(text),
-            Progress::Lines { .. } => eprintln!("{text}"),
+            Progress::Bar(bar) => bar.println(visible(text)),
+            Progress::Lines { .. } => tell(text),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::table::{self, Rows};
 use super::{CATS_VS_DOGS, CIFAR_10, Hub, MNIST};
 use crate::error::{Error, Result};
 use crate::files::sync_folder;
+use crate::visible::tell;
 
 const CLASSES: [&str; 2] = ["cat", "dog"];
 
@@ -40,7 +41,7 @@ impl Hub {
         let rows = write_photographs(&tables, &aside)?;
         let account = account(&rows);
         if rows.unreadable > 0 {
-            eprintln!("{account}");
+            tell(&account);
         }
         let path = aside.join("source.txt");
         fs::write(&path, account + "\n").map_err(|error| Error::file(path, error))?;

@@ -143,7 +143,7 @@ impl MeasureRequest {
         let images = Images::open(&self.data, self.part, about.as_ref())?;
         let labels = self.labels(&file, foreign, &images)?;
         let pipeline = self.pipeline(&mut file, foreign, &images)?;
-        let mut notes = images.notes.clone();
+        let mut notes = [&file.remarks[..], &images.notes].concat();
         notes.extend(labels.assumed.clone());
         let mut found = Measuring {
             model: file.model(device)?,

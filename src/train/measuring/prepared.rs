@@ -25,8 +25,11 @@ impl MeasureRequest {
             (size, true) => self.usual(size, &own, file, images)?,
         };
         let [channels, side, _] = pipeline.output();
+        let preprocessing = serde_json::to_value(&pipeline);
+        let preprocessing = preprocessing.map_err(|error| Error::file(&file.path, error))?;
         if let Some(metadata) = &mut file.metadata {
             metadata.input = (channels, side, side);
+            metadata.preprocessing = preprocessing;
         }
         Ok(pipeline)
     }

@@ -310,6 +310,7 @@ fn assess_run(
         weights: "best.safetensors".to_owned(),
         epoch: summary.best_epoch,
         classes: session.config.data.classes.clone(),
+        data: session.config.data.origin.clone(),
         parts,
     };
     folder.write_evaluation(&assessments)?;

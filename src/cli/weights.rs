@@ -178,7 +178,9 @@ fn text(report: &Report) -> String {
         let names = report.not_finite.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
         let (count, more) = (report.not_finite.len(), report.not_finite.len() > SHOWN);
         let more = if more { ", ..." } else { "" };
-        lines.push(format!("PROBLEM: {count} tensors are not finite (NaN or infinite): {names}{more}"));
+        lines.push(format!(
+            "PROBLEM: {count} tensors are not finite (NaN or infinite): {names}{more}"
+        ));
     }
     lines.extend(report.problem.iter().map(|problem| format!("PROBLEM: {problem}")));
     lines.join("\n")

@@ -8,11 +8,10 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::shards::is_plain;
 use super::{WeightFile, load, write};
+use crate::files::plain::is_plain;
 use crate::files::regular;
 use crate::models;
-use crate::visible::visible_line;
 use crate::{Error, Result, files};
 
 /// The list's name in its folder.
@@ -156,7 +155,8 @@ impl ManifestEntry {
     /// Names the file, and in what it differs.
     pub fn check(&self, folder: &Path) -> Result<()> {
         let path = folder.join(&self.file);
-        self.sensible().map_err(|cause| Error::file(folder.join(NAME), format!("{:?}: {cause}", self.file)))?;
+        self.sensible()
+            .map_err(|cause| Error::file(folder.join(NAME), format!("{:?}: {cause}", self.file)))?;
         let differs =
             |what: &str, found: &dyn std::fmt::Display, listed: &dyn std::fmt::Display| {
                 Err(Error::file(&path, format!("{what} is {found}, and {listed} in {NAME}")))
@@ -185,7 +185,7 @@ impl ManifestEntry {
 
     /// Whether what is stated can be so.
     fn sensible(&self) -> Result<(), String> {
-        if !is_plain(&self.file) || visible_line(&self.file) != self.file {
+        if !is_plain(&self.file) {
             return Err("is not the name of a file in the manifest's folder".to_owned());
         }
         let digits = self.sha256.len() == 64 && self.sha256.bytes().all(|b| b.is_ascii_hexdigit());
@@ -195,7 +195,9 @@ impl ManifestEntry {
         if !["f32", "f16", "bf16"].contains(&self.dtype.as_str()) {
             return Err(format!("its dtype is {:?}; f32, f16 or bf16 is needed", self.dtype));
         }
-        for (part, measured) in std::iter::once(("val", &self.val)).chain(self.test.iter().map(|t| ("test", t))) {
+        for (part, measured) in
+            std::iter::once(("val", &self.val)).chain(self.test.iter().map(|t| ("test", t)))
+        {
             measured.sensible().map_err(|cause| format!("{part}: {cause}"))?;
         }
         match self.bytes > 0 && self.params > 0 {

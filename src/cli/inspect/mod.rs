@@ -9,6 +9,7 @@ use anyhow::bail;
 use candle_core::Device;
 use clap::{Args, Subcommand};
 
+use super::weights::say_remarks;
 use crate::data::{DataRequest, Limits, Loader, LoaderOptions, decode_file};
 use crate::inspect::{self, Section, Sheet, Subject, Viewer, Window};
 use crate::ops::Pair;

@@ -11,6 +11,7 @@ use super::session::use_threads;
 use super::weights::WeightType;
 use crate::Error;
 use crate::data::{self, DataRequest, Dataset, Loader};
+use crate::files::plain::is_plain;
 use crate::models::Model;
 use crate::train::{RunConfig, RunFolder, evaluate};
 use crate::weights::{self, Manifest, ManifestEntry, Measured, fingerprint, portable_command};
@@ -47,8 +48,8 @@ pub fn add(args: &AddArgs) -> anyhow::Result<()> {
         Some(name) => bail!("--name {name}: a file's name is wanted, without folders"),
         None => format!("{}-{}.safetensors", config.model.name, config.data.name),
     };
-    if !weights::is_plain_name(&name) {
-        bail!("{}: {name:?} is not a file's name; say one with --name", args.run.display());
+    if !is_plain(&name) {
+        bail!("{}: {name:?} cannot be a file's name; say one with --name", args.run.display());
     }
     // First of all: without the pictures there is nothing to state.
     let dataset = pictures(args, &config)?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{WeightFile, open};
+use crate::files::plain::is_plain;
 use crate::files::regular;
 use crate::{Error, Result};
 
@@ -62,11 +63,4 @@ pub(super) fn read(path: &Path) -> Result<WeightFile> {
     whole.path = path.to_owned();
     whole.remarks.push(format!("read out of {} files", names.len()));
     Ok(whole)
-}
-
-/// Whether a name is that of a file in the same folder.
-pub(super) fn is_plain(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    let normal = matches!(parts.next(), Some(std::path::Component::Normal(part)) if part == name);
-    normal && parts.next().is_none() && !name.contains(['\\', ':', '\0'])
 }

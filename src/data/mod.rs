@@ -39,6 +39,7 @@ mod names;
 mod open;
 mod part;
 mod picture;
+mod published;
 mod resize;
 mod source;
 mod transform;

@@ -609,14 +609,25 @@ fn idx_files_that_lie_are_refused_precisely() {
     let labels = [0; 20];
     for (file, bytes, why) in [
         ("train-images-idx3-ubyte.gz", idx(&[20, 28, 28], &pixels[1..]), "cut off: 15679 of the"),
-        ("train-images-idx3-ubyte.gz", idx(&[u32::MAX; 3], &pixels), "promises sizes"),
-        ("train-images-idx3-ubyte.gz", idx(&[1_000_000, 28, 28], &pixels), "cut off"),
+        ("train-images-idx3-ubyte.gz", idx(&[u32::MAX; 3], &pixels), "4294967295x4294967295"),
+        (
+            "train-images-idx3-ubyte.gz",
+            idx(&[1_000_000, 28, 28], &pixels),
+            "1000000 digits; at most",
+        ),
+        ("train-images-idx3-ubyte.gz", idx(&[200_000, 28, 28], &pixels), "cannot hold them"),
+        ("train-images-idx3-ubyte.gz", b"<!DOCTYPE html><html><body>".to_vec(), "is a web page"),
+        (
+            "t10k-labels-idx1-ubyte",
+            b"version https://git-lfs.github.com".to_vec(),
+            "a git-lfs pointer",
+        ),
         ("train-images-idx3-ubyte.gz", idx(&[19, 28, 28], &pixels), "longer than"),
         ("train-images-idx3-ubyte.gz", idx(&[20, 49, 16], &pixels), "16x49"),
         ("train-images-idx3-ubyte.gz", idx(&[20, 784], &pixels), "begins with 2050, not 2051"),
         ("train-images-idx3-ubyte.gz", vec![0, 0, 8], "within its header"),
         ("train-images-idx3-ubyte.gz", b"\x1f\x8bno gzip in here".to_vec(), "cannot be read"),
-        ("train-labels-idx1-ubyte", idx(&[19], &labels[1..]), "19 labels for 20 pictures"),
+        ("train-labels-idx1-ubyte", idx(&[19], &labels[1..]), "19 labels for 20 images"),
         ("train-labels-idx1-ubyte", idx(&[20], &[10; 20]), "label 0 is 10"),
         ("t10k-labels-idx1-ubyte", Vec::new(), "within its header"),
     ] {
@@ -631,6 +642,57 @@ fn idx_files_that_lie_are_refused_precisely() {
     fs::remove_file(dir.path().join("t10k-labels-idx1-ubyte")).expect("removed");
     let text = refusal(&request("mnist", dir.path()));
     assert!(text.contains("t10k-labels-idx1-ubyte"), "{text}");
+}
+
+#[test]
+fn digits_that_are_not_the_published_ones_are_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    tiny_mnist(dir.path());
+    let dataset = data::open(&request("mnist", dir.path())).expect("digits");
+    let says = |text: &str| dataset.notes.iter().any(|note| note.contains(text));
+    assert!(
+        says("the train part in") && says("20 digits, and MNIST has 60000"),
+        "{:?}",
+        dataset.notes
+    );
+    assert!(says("the test part in"), "{:?}", dataset.notes);
+    // As many as MNIST has, and as many of each class as others have.
+    let labels: Vec<u8> = (0..10_000).map(|i| (i % 10) as u8).collect();
+    fs::write(
+        dir.path().join("t10k-images-idx3-ubyte.gz"),
+        gzip(&idx(&[10_000, 28, 28], &vec![7; 7_840_000])),
+    )
+    .expect("a file");
+    fs::write(dir.path().join("t10k-labels-idx1-ubyte"), idx(&[10_000], &labels)).expect("a file");
+    let set = data::open_eval(&request("mnist", dir.path()), None).expect("digits");
+    assert_eq!((set.source.len(), set.part.as_str()), (10_000, "the official test part of mnist"));
+    assert!(set.notes[0].contains("Fashion-MNIST, KMNIST and EMNIST"), "{:?}", set.notes);
+    let text = data::open_eval(&request("mnist", dir.path()), Some(data::Part::Val)).err();
+    assert!(text.expect("no such part").to_string().contains("no validation part of its own"));
+    #[cfg(unix)]
+    {
+        let pipe = dir.path().join("t10k-images-idx3-ubyte");
+        assert!(
+            std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success()
+        );
+        let text = refusal(&request("mnist", dir.path()));
+        assert!(text.contains("t10k-images-idx3-ubyte: is not a regular file"), "{text}");
+    }
+}
+
+/// One part of MNIST under the names of the other.
+#[test]
+fn a_part_of_mnist_is_not_taken_for_the_other() {
+    let Some(shared) = common::shared() else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    for (from, to) in [("train", "t10k"), ("train", "train")] {
+        for what in ["images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"] {
+            let from = shared.join(format!("data/mnist/{from}-{what}"));
+            fs::copy(from, dir.path().join(format!("{to}-{what}"))).expect("a copy");
+        }
+    }
+    let text = refusal(&request("mnist", dir.path()));
+    assert!(text.contains("MNIST's images of the part train"), "{text}");
 }
 
 #[test]

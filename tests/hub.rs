@@ -557,31 +557,126 @@ fn tiny_photographs_are_read_from_their_tables() {
     assert!(error.contains("row 0: a label of 10"), "{error}");
 }
 
-/// The binary batches: a label, then the planes of red, green and blue.
+/// A record of a binary batch: a label, then the planes of red, green and blue.
+fn record(label: u8) -> Vec<u8> {
+    let planes = (0..3072).map(move |i| (i / 1024 * 50 + usize::from(label)) as u8);
+    std::iter::once(label).chain(planes).collect()
+}
+
+fn batch(labels: &[u8]) -> Vec<u8> {
+    labels.iter().flat_map(|&label| record(label)).collect()
+}
+
+/// Five training batches of two images, and a test batch of two.
+fn batches_in(folder: &Path) {
+    for i in 0..5u8 {
+        let name = format!("data_batch_{}.bin", i + 1);
+        fs::write(folder.join(name), batch(&[i, i + 1])).unwrap();
+    }
+    fs::write(folder.join("test_batch.bin"), batch(&[5, 6])).unwrap();
+}
+
 #[test]
 fn tiny_photographs_are_read_from_their_batches() {
+    use convzoo::data::{Part, open_eval};
     let here = tempfile::tempdir().unwrap();
-    let record = |label: u8| {
-        let planes = (0..3072).map(move |i| (i / 1024 * 50 + usize::from(label)) as u8);
-        std::iter::once(label).chain(planes).collect::<Vec<u8>>()
-    };
-    let batch = |labels: &[u8]| labels.iter().flat_map(|&label| record(label)).collect::<Vec<u8>>();
-    for (name, labels) in
-        [("data_batch_1.bin", [1, 2]), ("data_batch_2.bin", [3, 4]), ("test_batch.bin", [5, 6])]
-    {
-        fs::write(here.path().join(name), batch(&labels)).unwrap();
-    }
+    batches_in(here.path());
     let mut request = convzoo::data::DataRequest::new("cifar-10");
     request.data_dir = Some(here.path().to_owned());
-    let open = || convzoo::data::open_eval(&request, Some(convzoo::data::Part::All));
-    let all = open().unwrap().source;
-    let labels: Vec<u32> = (0..all.len()).map(|i| all.label(i)).collect();
-    assert_eq!(labels, [1, 2, 3, 4, 5, 6]);
-    assert_eq!(all.picture(2).unwrap().pixels[..3], [3, 53, 103]);
-    fs::write(here.path().join("data_batch_2.bin"), &batch(&[3])[..3000]).unwrap();
-    let error = open().unwrap_err().to_string();
-    assert!(error.contains("data_batch_2.bin") && error.contains("cut off"), "{error}");
-    fs::remove_file(here.path().join("data_batch_2.bin")).unwrap();
-    fs::remove_file(here.path().join("test_batch.bin")).unwrap();
-    assert!(open().unwrap_err().to_string().contains("test_batch.bin"));
+    let all = open_eval(&request, Some(Part::All)).unwrap();
+    let labels: Vec<u32> = (0..all.source.len()).map(|i| all.source.label(i)).collect();
+    assert_eq!(labels, [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]);
+    assert_eq!(all.source.picture(5).unwrap().pixels[..3], [3, 53, 103]);
+    assert!(all.notes[0].contains("has 10 images, and CIFAR-10's has 50000"), "{:?}", all.notes);
+}
+
+/// Files that are missing, there twice, or not CIFAR-10's.
+#[test]
+fn batches_that_are_not_the_whole_are_said() {
+    let told = |change: &dyn Fn(&Path)| {
+        let here = tempfile::tempdir().unwrap();
+        batches_in(here.path());
+        change(here.path());
+        let mut request = convzoo::data::DataRequest::new("cifar-10");
+        request.data_dir = Some(here.path().to_owned());
+        convzoo::data::open(&request).unwrap_err().to_string()
+    };
+    let put = |name: &'static str, bytes: Vec<u8>| {
+        told(&move |here| fs::write(here.join(name), &bytes).unwrap())
+    };
+    let text = told(&|here| fs::remove_file(here.join("data_batch_3.bin")).unwrap());
+    assert!(text.contains("data_batch_3.bin is missing") && text.contains("4 are here"), "{text}");
+    let text = told(&|here| fs::remove_file(here.join("test_batch.bin")).unwrap());
+    assert!(text.contains("test_batch.bin"), "{text}");
+    let text = put("data_batch_6.bin", batch(&[1]));
+    assert!(text.contains("data_batch_6.bin: is not one of CIFAR-10's"), "{text}");
+    let text = put("data_batch_5.bin", batch(&[0, 1]));
+    assert!(text.contains("data_batch_5.bin: has the same images as data_batch_1.bin"), "{text}");
+    let text = put("data_batch_2.bin", batch(&[3])[..3000].to_vec());
+    assert!(text.contains("data_batch_2.bin") && text.contains("cut off"), "{text}");
+    let text = put("data_batch_2.bin", vec![0; 3074 * 5]);
+    assert!(text.contains("3074 bytes, as CIFAR-100 has"), "{text}");
+    let text = put("data_batch_2.bin", b"<html><head>".to_vec());
+    assert!(text.contains("is a web page"), "{text}");
+    let text = put("data_batch_2.bin", batch(&[10]));
+    assert!(text.contains("a label of 10"), "{text}");
+    let only = |name: &'static str| {
+        told(&move |here| {
+            fs::remove_dir_all(here).unwrap();
+            fs::create_dir(here).unwrap();
+            fs::write(here.join(name), batch(&[1])).unwrap();
+        })
+    };
+    assert!(only("train.bin").contains("CIFAR-100's"), "{}", only("train.bin"));
+    assert!(only("data_batch_1").contains("binary version"), "{}", only("data_batch_1"));
+    #[cfg(unix)]
+    {
+        let text = told(&|here| {
+            let path = here.join("data_batch_4.bin");
+            fs::remove_file(&path).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        });
+        assert!(text.contains("data_batch_4.bin: is not a regular file"), "{text}");
+    }
+}
+
+/// Tables say in their names how many there are.
+#[test]
+fn tables_that_are_missing_or_doubled_are_said() {
+    let picture = |i: u8| {
+        let picture = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([i, x as u8, y as u8]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    };
+    let table = |i: u8| table_of("img", "label", &[(Some(picture(i).as_slice()), i.into())]);
+    let told = |files: &[(&str, Vec<u8>)]| {
+        let here = tempfile::tempdir().unwrap();
+        fs::write(here.path().join("test-00000-of-00001.parquet"), table(9)).unwrap();
+        files.iter().for_each(|(name, bytes)| fs::write(here.path().join(name), bytes).unwrap());
+        let mut request = convzoo::data::DataRequest::new("cifar-10");
+        request.data_dir = Some(here.path().to_owned());
+        let opened = convzoo::data::open_eval(&request, Some(convzoo::data::Part::Train));
+        opened.map_or_else(|error| error.to_string(), |set| set.notes.join("\n"))
+    };
+    let (a, b) = ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet");
+    assert!(
+        told(&[(a, table(1)), (b, table(2))]).contains("has 2 images, and CIFAR-10's has 50000")
+    );
+    let text = told(&[(a, table(1))]);
+    assert!(text.contains("table 00001 of 00002 is missing: 1 of 2"), "{text}");
+    let text = told(&[(a, table(1)), (b, table(1))]);
+    assert!(text.contains("has the same images as train-00000-of-00002.parquet"), "{text}");
+    let text = told(&[(a, table(1)), (b, table(2)), ("train-00002-of-00003.parquet", table(3))]);
+    assert!(text.contains("does not belong to the 2 tables"), "{text}");
+    let text = told(&[(a, b"<!doctype html>".to_vec()), (b, table(1))]);
+    assert!(text.contains("is a web page"), "{text}");
+    // Both forms of the training part: one is read, and it is said.
+    let here = tempfile::tempdir().unwrap();
+    batches_in(here.path());
+    fs::write(here.path().join("train-00000-of-00001.parquet"), table(9)).unwrap();
+    let mut request = convzoo::data::DataRequest::new("cifar-10");
+    request.data_dir = Some(here.path().to_owned());
+    let notes = convzoo::data::open(&request).unwrap().notes;
+    assert!(notes[0].contains("twice: its .bin files are read"), "{notes:?}");
 }

@@ -174,6 +174,32 @@ fn a_batch_without_a_readable_picture_is_passed_over() {
 }
 
 #[test]
+fn a_batch_that_shrinks_to_one_image_is_passed_over_where_that_is_asked_for() {
+    let plain = LoaderOptions { shuffle: false, ..options() };
+    let training = LoaderOptions { pass_over_single: true, ..plain.clone() };
+    let sizes = |bad: &[usize], options: &LoaderOptions, count: usize| -> Vec<(usize, usize)> {
+        let loader = loader(Noise::new(count, bad), options.clone());
+        all(&loader, 0, 0).iter().map(|batch| (batch.0, batch.1.len())).collect()
+    };
+    // Measuring counts every image.
+    assert_eq!(sizes(&[4, 5, 6, 9], &plain, 10), [(0, 4), (1, 1), (2, 1)]);
+    assert_eq!(sizes(&[4, 5, 6, 9], &training, 10), [(0, 4)]);
+    // A batch that is of one image by design stays, as in a data set of one.
+    assert_eq!(sizes(&[], &training, 9), [(0, 4), (1, 4), (2, 1)]);
+    let singles = LoaderOptions { batch_size: 1, ..training.clone() };
+    assert_eq!(sizes(&[1], &singles, 3), [(0, 1), (2, 1)]);
+    // Nothing at all would be an endless wait for whoever repeats epochs.
+    let loader = loader(Noise::new(8, &[0, 1, 2, 4, 5, 6]), training);
+    for _ in 0..2 {
+        let mut epoch = loader.epoch(0, 0);
+        let text = epoch.next().expect("an answer").expect_err("an error").to_string();
+        assert!(text.contains("no batch of the epoch has two images: 6 of 8"), "{text}");
+        assert!(text.contains("noise-0.png"), "{text}");
+        assert!(epoch.next().is_none());
+    }
+}
+
+#[test]
 fn on_bad_fail_names_the_picture_and_ends_the_epoch() {
     let options = LoaderOptions { on_bad: OnBad::Fail, shuffle: false, workers: 2, ..options() };
     let loader = loader(Noise::new(40, &[9]), options);

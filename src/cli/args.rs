@@ -23,7 +23,7 @@ pub struct RunArgs {
     pub config: Option<PathBuf>,
 
     /// Pictures: cats-dogs, cats-dogs-drawn, mnist, cifar-10, or folder (any DIR/train/CLASS/*,
-    /// DIR/val/CLASS/*, or DIR/CLASS/*) [default: what suits the network]
+    /// DIR/val/CLASS/*, or DIR/CLASS/*) [default: what is in --data-dir, or else what suits the network]
     #[arg(long, value_name = "NAME", help_heading = "Pictures")]
     pub dataset: Option<String>,
 

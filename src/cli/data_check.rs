@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::terminal::is_watched;
 use super::{print_json, print_line, table, thousands};
-use crate::data::{Duplicates, FolderReport, check_folder};
+use crate::data::{Duplicates, FolderReport, check_folder, dataset_in};
 
 /// Lines that a list has at most; --json has all.
 const SHOWN: usize = 50;
@@ -32,9 +32,9 @@ enum DataCommand {
 struct CheckArgs {
     /// The folder, as train takes it with --data-dir
     dir: PathBuf,
-    /// How it is laid out: folder or cats-dogs
-    #[arg(long, value_name = "NAME", default_value = "folder")]
-    dataset: String,
+    /// How it is laid out: folder or cats-dogs [default: what is there]
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
     /// Threads that read [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -47,7 +47,9 @@ pub fn data(args: DataArgs) -> anyhow::Result<ExitCode> {
     let DataCommand::Check(args) = args.command;
     super::session::use_threads(args.threads)?;
     let bar = bar();
-    let report = check_folder(&args.dir, &args.dataset, &|done, files| {
+    let found = || dataset_in(&args.dir, "folder").to_owned();
+    let dataset = args.dataset.clone().unwrap_or_else(found);
+    let report = check_folder(&args.dir, &dataset, &|done, files| {
         bar.set_length(files as u64);
         bar.set_position(done as u64);
     });
@@ -88,6 +90,7 @@ fn text(report: &FolderReport) -> String {
         ]
     };
     let mut text = table(&header, &report.classes.iter().map(row).collect::<Vec<_>>());
+    report.notes.iter().for_each(|note| text.push_str(&format!("\n\n{note}")));
     let bad = report.bad_files.iter().map(|bad| format!("{}: {}", bad.file.display(), bad.reason));
     let bad = bad.collect();
     section(&mut text, "files that cannot be read", bad);

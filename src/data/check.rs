@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::cats_dogs;
 use super::decode::{Limits, decode_named, read_file};
 use super::folder::LabelledFile;
-use super::layout::{Parts, Rule, survey};
+use super::layout::{Everything, Rule, Survey, survey};
+use super::names;
 use crate::error::{Error, Result};
 
 /// Width and height in pixels.
 type Size = (usize, usize);
 /// Finds the classes and files of a folder.
-type Layout = fn(&Path) -> Result<Parts>;
+type Layout = fn(&Path) -> Result<Survey>;
 
 /// The pictures of one class in one part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,6 +45,7 @@ pub struct ClassReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BadFile {
     /// Relative to the folder.
+    #[serde(serialize_with = "text")]
     pub file: PathBuf,
     /// What is wrong with it.
     pub reason: String,
@@ -53,6 +55,7 @@ pub struct BadFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Duplicates {
     /// Two or more, relative to the folder.
+    #[serde(serialize_with = "texts")]
     pub files: Vec<PathBuf>,
     /// Whether they lie in different parts: what is measured on them has been trained on.
     pub across_parts: bool,
@@ -64,6 +67,7 @@ pub struct Duplicates {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FolderReport {
     /// The folder.
+    #[serde(serialize_with = "text")]
     pub folder: PathBuf,
     /// Files in all.
     pub files: usize,
@@ -73,6 +77,17 @@ pub struct FolderReport {
     pub bad_files: Vec<BadFile>,
     /// Files with the same content, by the first one's name.
     pub duplicates: Vec<Duplicates>,
+    /// What in the folder is not used, and what was assumed.
+    pub notes: Vec<String>,
+}
+
+/// A path as text, whatever bytes it has.
+fn text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&names::text(path.as_os_str()))
+}
+
+fn texts<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| names::text(path.as_os_str())))
 }
 
 impl FolderReport {
@@ -99,21 +114,21 @@ struct Seen<'a> {
 ///
 /// # Errors
 /// A folder that training could not begin with: no classes, an empty class, a class that is in one part
-/// alone.
+/// alone. A folder that can only be measured, without a training part, is checked as it is.
 pub fn check_folder(
     dir: &Path,
     dataset: &str,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<FolderReport> {
     let find: Layout = match dataset {
-        "folder" => |dir| survey(dir, Rule::Folders)?.to_train(),
-        "cats-dogs" => cats_dogs::find,
+        "folder" => |dir| survey(dir, Rule::Folders),
+        "cats-dogs" => cats_dogs::look,
         other => {
             let cause = "its files are no pictures one by one; folder and cats-dogs can be checked";
             return Err(Error::dataset(other, cause));
         }
     };
-    let found = find(dir)?;
+    let found = find(dir)?.to_check()?;
     let files = labelled(&found);
     let done = AtomicUsize::new(0);
     let look = |&(part, file): &(&'static str, _)| {
@@ -128,15 +143,14 @@ pub fn check_folder(
         classes: classes(&found, &seen),
         bad_files: seen.iter().filter_map(bad).collect(),
         duplicates: duplicates(&seen),
+        notes: found.notes.clone(),
     })
 }
 
 /// All files, part by part.
-fn labelled(found: &Parts) -> Vec<(&'static str, &LabelledFile)> {
-    let parts = [("train", Some(&found.train)), ("val", found.val.as_ref())];
-    let parts = parts.into_iter().chain([("test", found.test.as_ref())]);
-    let files = parts.filter_map(|(part, files)| Some((part, files?)));
-    files.flat_map(|(part, files)| files.iter().map(move |file| (part, file))).collect()
+fn labelled(found: &Everything) -> Vec<(&'static str, &LabelledFile)> {
+    let parts = found.parts.iter();
+    parts.flat_map(|(part, files)| files.iter().map(move |file| (*part, file))).collect()
 }
 
 fn look<'a>(root: &Path, part: &'static str, file: &'a LabelledFile) -> Seen<'a> {
@@ -161,7 +175,7 @@ fn bad(seen: &Seen) -> Option<BadFile> {
 }
 
 /// A row for each class of each part, in this order.
-fn classes(found: &Parts, seen: &[Seen]) -> Vec<ClassReport> {
+fn classes(found: &Everything, seen: &[Seen]) -> Vec<ClassReport> {
     let mut groups: BTreeMap<(usize, u32), Vec<&Seen>> = BTreeMap::new();
     for seen in seen {
         let part = ["train", "val", "test"].iter().position(|part| *part == seen.part);

@@ -66,6 +66,16 @@ pub(crate) struct Parts {
     pub(crate) notes: Vec<String>,
 }
 
+/// All images of a folder, part by part.
+pub(crate) struct Everything {
+    /// The folder that the files' paths are relative to.
+    pub(crate) root: PathBuf,
+    pub(crate) classes: Vec<String>,
+    /// train, val and test; train alone in a folder without parts.
+    pub(crate) parts: Vec<(&'static str, Vec<LabelledFile>)>,
+    pub(crate) notes: Vec<String>,
+}
+
 /// The images of a folder that are measured.
 pub(crate) struct Measured {
     /// The folder that the files' paths are relative to.
@@ -439,6 +449,28 @@ impl Survey {
         let test = test.map(|test| self.like(test, &classes)).transpose()?;
         let train = train.labelled(&classes);
         Ok(Parts { root: self.root.clone(), classes, train, val, test, notes })
+    }
+
+    /// All images, to look at: where there is something to train on, as training takes them, and else as
+    /// measuring does.
+    ///
+    /// # Errors
+    /// Those of [`Survey::to_train`], or no images at all.
+    pub(crate) fn to_check(&self) -> Result<Everything> {
+        let trains = |group: &Group| matches!(group.part, None | Some(Part::Train));
+        if !self.groups.is_empty() && !self.groups.iter().any(trains) {
+            let Measured { root, classes, notes, .. } = self.to_measure(Some(Part::All))?;
+            let part = |group: &Group| {
+                let part = group.part.map_or("train", Part::as_str);
+                (part, group.labelled(&classes))
+            };
+            let parts = self.groups.iter().map(part).collect();
+            return Ok(Everything { root, classes, parts, notes });
+        }
+        let Parts { root, classes, train, val, test, notes } = self.to_train()?;
+        let parts = [("train", Some(train)), ("val", val), ("test", test)];
+        let parts = parts.into_iter().filter_map(|(part, files)| Some((part, files?))).collect();
+        Ok(Everything { root, classes, parts, notes })
     }
 
     fn nothing_to_train_on(&self) -> Error {

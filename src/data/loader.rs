@@ -51,6 +51,9 @@ pub struct LoaderOptions {
     pub keep_bytes: usize,
     /// What to do about pictures that cannot be read.
     pub on_bad: OnBad,
+    /// Pass over a batch of which a single image is left, since the others could not be read: a batch
+    /// norm cannot learn from one. A batch that is of one image by design stays.
+    pub pass_over_single: bool,
     /// Whether pictures of a batch are mixed with one another.
     pub mix: Mixing,
 }
@@ -67,6 +70,7 @@ impl Default for LoaderOptions {
             ahead: 4,
             keep_bytes: 1 << 30,
             on_bad: OnBad::Skip,
+            pass_over_single: false,
             mix: Mixing::default(),
         }
     }
@@ -213,7 +217,13 @@ impl Loader {
             room: Condvar::new(),
         });
         let workers = self.work.options.workers.min(self.batches().saturating_sub(first_batch));
-        let mut epoch = Epoch { work: self.work.clone(), plan, workers: Vec::new() };
+        let mut epoch = Epoch {
+            work: self.work.clone(),
+            plan,
+            workers: Vec::new(),
+            from_start: first_batch == 0,
+            given: 0,
+        };
         for _ in 0..workers {
             epoch.start_worker();
         }
@@ -397,6 +407,10 @@ pub struct Epoch {
     work: Arc<Work>,
     plan: Arc<Plan>,
     workers: Vec<JoinHandle<()>>,
+    /// Whether it is a whole pass, and not the rest of one.
+    from_start: bool,
+    /// Batches handed out.
+    given: usize,
 }
 
 impl Epoch {
@@ -416,15 +430,40 @@ impl Epoch {
         }
     }
 
-    /// An epoch without a single readable picture is an error, once.
+    /// An epoch that comes to nothing is an error, once: no image can be read, or too few for a batch.
     fn nothing_readable(&self) -> Option<Error> {
         let (bad, count) = (lock(&self.work.bad), self.work.source.len());
-        if bad.len() < count || lock(&self.plan.queue).stopped {
+        if lock(&self.plan.queue).stopped {
             return None;
         }
         let (name, why) = bad.values().next()?;
-        let cause = format!("none of the {count} pictures can be read; the first: {name}: {why}");
+        let unreadable = bad.len();
+        let cause = if unreadable >= count {
+            format!("none of the {count} pictures can be read; the first: {name}: {why}")
+        } else if self.from_start && self.given == 0 {
+            format!(
+                "no batch of the epoch has two images: {unreadable} of {count} cannot be read, the \
+                 first: {name}: {why}; mend them or choose larger batches"
+            )
+        } else {
+            return None;
+        };
         Some(Error::Training(cause))
+    }
+
+    /// Whether there is nothing to learn from a batch.
+    fn passes_over(&self, batch: &Batch) -> bool {
+        match batch.labels.len() {
+            0 => true,
+            1 => self.work.options.pass_over_single && self.planned(batch.number) > 1,
+            _ => false,
+        }
+    }
+
+    /// How many images a batch has where all can be read.
+    fn planned(&self, number: usize) -> usize {
+        let size = self.work.options.batch_size;
+        self.plan.order.len().saturating_sub(number * size).min(size)
     }
 
     /// The next batch in order, however small.
@@ -448,15 +487,16 @@ impl Epoch {
 impl Iterator for Epoch {
     type Item = Result<Batch>;
 
-    /// The next batch that has a picture in it.
+    /// The next batch that there is something to learn from.
     fn next(&mut self) -> Option<Self::Item> {
         let start = Instant::now();
         let batch = loop {
             match self.wait_for_next() {
-                Some(Ok(batch)) if batch.labels.is_empty() => {}
+                Some(Ok(batch)) if self.passes_over(&batch) => {}
                 other => break other,
             }
         };
+        self.given += usize::from(batch.is_some());
         let batch = batch.or_else(|| self.nothing_readable().map(Err));
         let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.work.waited_nanos.fetch_add(nanos, Ordering::Relaxed);

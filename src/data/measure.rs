@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::folder::Files;
-use super::in_memory::InMemory;
 use super::layout::{Measured, Rule, survey};
 use super::open::{
-    About, cats_and_dogs, check_limit, cifar_folder, digits, drawn_sample, folder_of_classes,
-    given_folder, mnist_folder, photographs, tiny_photographs, unknown, without_photographs,
+    About, ReadPart, cats_and_dogs, check_limit, cifar_folder, digits, drawn_sample,
+    folder_of_classes, given_folder, mnist_folder, photographs, tiny_photographs, unknown,
+    without_photographs,
 };
 use super::part::Part;
 use super::source::{Joined, Source, limited};
@@ -88,9 +88,6 @@ fn open_eval_with(
         other => Err(unknown(other)),
     }
 }
-
-/// Reads one part of a data set's files in a folder.
-type ReadPart = fn(&Path) -> Result<InMemory>;
 
 /// What is measured.
 struct Taken {
@@ -192,18 +189,25 @@ fn official(
     [train, test]: [ReadPart; 2],
 ) -> Result<EvalSet> {
     let part = part.unwrap_or(Part::Test);
-    let source: Arc<dyn Source> = match part {
-        Part::Train => Arc::new(train(dir)?),
-        Part::Test => Arc::new(test(dir)?),
-        Part::All => Arc::new(Joined::new(vec![Arc::new(train(dir)?), Arc::new(test(dir)?)])),
+    let wanted = match part {
+        Part::Train => vec![train],
+        Part::Test => vec![test],
+        Part::All => vec![train, test],
         Part::Val => {
             let cause = "has no validation part of its own: --split takes train, test or all";
             return Err(Error::dataset(about.name, cause));
         }
     };
+    let (mut sources, mut notes): (Vec<Arc<dyn Source>>, _) = (Vec::new(), Vec::new());
+    for read in wanted {
+        let (source, said) = read(dir)?;
+        sources.push(Arc::new(source));
+        notes.extend(said);
+    }
     let what = match part {
         Part::All => format!("all images of {}", about.name),
         part => format!("the official {part} part of {}", about.name),
     };
-    Ok(finish(request, about, Taken { source, part, what, notes: Vec::new() }))
+    let source = Arc::new(Joined::new(sources));
+    Ok(finish(request, about, Taken { source, part, what, notes }))
 }

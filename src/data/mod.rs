@@ -41,6 +41,7 @@ mod names;
 mod open;
 mod part;
 mod picture;
+mod published;
 mod resize;
 mod source;
 mod statistics;

@@ -342,8 +342,8 @@ pub(super) fn drawn_sample(request: &DataRequest, notes: Vec<String>) -> Dataset
     dataset
 }
 
-/// Reads one part of a data set's files in a folder.
-type ReadPart = fn(&Path) -> Result<InMemory>;
+/// Reads one part of a data set's files in a folder; notes say where it is not the published one.
+pub(super) type ReadPart = fn(&Path) -> Result<(InMemory, Vec<String>)>;
 
 /// The official parts: the test part is for the end, and the images to choose by are held out.
 fn open_official(
@@ -352,9 +352,10 @@ fn open_official(
     about: About,
     [train, test]: [ReadPart; 2],
 ) -> Result<Dataset> {
-    let brought =
-        Brought { train: Arc::new(train(dir)?), val: None, test: Some(Arc::new(test(dir)?)) };
-    finish(request, about, brought, Vec::new())
+    let ((train, mut notes), (test, more)) = (train(dir)?, test(dir)?);
+    notes.extend(more);
+    let brought = Brought { train: Arc::new(train), val: None, test: Some(Arc::new(test)) };
+    finish(request, about, brought, notes)
 }
 
 fn open_mnist(

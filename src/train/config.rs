@@ -160,11 +160,13 @@ impl TrainConfig {
     }
 
     /// For the loader of `count` training pictures: shuffled. A last batch of a single picture is
-    /// left out, since a batch norm cannot learn from one.
+    /// left out, since a batch norm cannot learn from one; so is any batch of which a single picture is
+    /// left because the others cannot be read.
     pub fn train_loader(&self, count: usize) -> LoaderOptions {
         let drop_last = count > self.batch_size && count % self.batch_size == 1;
         let mix = self.mixing();
-        LoaderOptions { shuffle: true, drop_last, mix, ..self.eval_loader() }
+        let pass_over_single = true;
+        LoaderOptions { shuffle: true, drop_last, mix, pass_over_single, ..self.eval_loader() }
     }
 
     /// How training pictures are mixed.

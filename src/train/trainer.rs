@@ -359,7 +359,10 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         self.read(observer)?;
         if self.progress.sums.images == 0 {
             let message = match self.progress.skipped_steps {
-                0 => format!("epoch {} had no picture that could be read", epoch + 1),
+                0 => format!(
+                    "epoch {} had nothing to learn from: no batch of two images or more could be read",
+                    epoch + 1
+                ),
                 n => format!("every step of epoch {} was skipped, {n} in all", epoch + 1),
             };
             return Err(Error::Training(message));

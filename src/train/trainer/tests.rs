@@ -133,3 +133,93 @@ fn report(step: u64) -> BatchDone {
         images_per_s: 0.0,
     }
 }
+
+/// Drawn images of which some cannot be read.
+struct Broken(Arc<dyn crate::data::Source>, Vec<usize>);
+
+impl crate::data::Source for Broken {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn label(&self, index: usize) -> u32 {
+        self.0.label(index)
+    }
+    fn name(&self, index: usize) -> String {
+        self.0.name(index)
+    }
+    fn picture(&self, index: usize) -> Result<crate::data::Picture> {
+        match self.1.contains(&index) {
+            true => Err(Error::file(self.name(index), "static")),
+            false => self.0.picture(index),
+        }
+    }
+}
+
+/// Stops the run after this many steps.
+struct StopAfter<'a>(usize, &'a AtomicBool);
+
+impl Observer for StopAfter<'_> {
+    fn batch_done(&mut self, _: &BatchDone) {
+        self.0 = self.0.saturating_sub(1);
+        self.1.store(self.0 == 0, Ordering::Relaxed);
+    }
+}
+
+/// Trains on `count` images without those that are `bad`, stopped and resumed after every `pause`
+/// steps; the images of each epoch, and weights.
+fn train_without(count: usize, bad: &[usize], pause: usize) -> Result<(Vec<u64>, Vec<f32>)> {
+    // A batch norm of a single value for each image: it cannot learn from one image.
+    let layers = nn::numbered([
+        nn::conv(3, 4, 3).stride(2).into(),
+        nn::adaptive_avg_pool(1),
+        nn::batch_norm(4),
+        Layer::Flatten,
+        nn::linear(4, 2),
+    ]);
+    let network = Network::new(layers, &Init::PYTORCH, 1, DType::F32, &Device::Cpu)?;
+    let data = drawn::cats_dogs(1, count, 4);
+    let settings = TrainConfig { epochs: 12, batch_size: 16, image_size: 16, ..Default::default() };
+    let plain = data.eval_pipeline(16, 3)?;
+    let source = Arc::new(Broken(data.train.clone(), bad.to_vec()));
+    let train = Loader::new(source, plain.clone(), settings.train_loader(count))?;
+    let val = Loader::new(data.val.clone(), plain.clone(), settings.eval_loader())?;
+    let (name, weights, stem) = ("test".to_owned(), None, Default::default());
+    let info = ModelInfo { name, params: 1, macs: 1, weights, stem };
+    let info_of_data = DataInfo::new(&data, plain.clone(), plain);
+    let config = RunConfig::new(info, info_of_data, settings, "cpu".to_owned());
+    let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let job = || Job {
+        network: &network,
+        train: &train,
+        val: &val,
+        device: &Device::Cpu,
+        config: &config,
+        stop: &stop,
+    };
+    let mut outcome = Trainer::start(job(), folder.path())?.run(&mut StopAfter(pause, &stop))?;
+    while matches!(outcome, Outcome::Stopped { .. }) {
+        stop.store(false, Ordering::Relaxed);
+        outcome = Trainer::resume(job(), folder.path())?.run(&mut StopAfter(pause, &stop))?;
+    }
+    let text = std::fs::read_to_string(folder.path().join("metrics.csv")).unwrap();
+    assert_eq!(text.lines().count(), 1 + 12);
+    let progress = checkpoint::read(&RunFolder::open(folder.path())?)?.progress;
+    let weights = network.params().get("0.weight").unwrap().var.flatten_all()?.to_vec1()?;
+    Ok((progress.rows.iter().map(|row| row.images).collect(), weights))
+}
+
+#[test]
+fn a_batch_that_shrinks_to_one_image_is_passed_over() {
+    // 16, 16 and 2 images, of which one cannot be read: in some epoch it is one of the last two.
+    let (images, weights) = train_without(34, &[5], usize::MAX).unwrap();
+    assert!(images.contains(&33) && images.contains(&32), "{images:?}");
+    assert!(images.iter().all(|images| [32, 33].contains(images)), "{images:?}");
+    for pause in [1, 2, 7] {
+        let (again, same) = train_without(34, &[5], pause).unwrap();
+        assert_eq!((again, same), (images.clone(), weights.clone()), "stopped every {pause} steps");
+    }
+    // A batch of which nothing is left, and one of one image by design.
+    let all_but_one: Vec<usize> = (1..17).collect();
+    let error = train_without(17, &all_but_one, usize::MAX).unwrap_err().to_string();
+    assert!(error.contains("no batch of the epoch has two images: 16 of 17"), "{error}");
+}

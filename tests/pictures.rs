@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -246,4 +247,157 @@ fn the_check_counts_sizes_and_duplicates() {
     let gone = run(&mut convzoo(folder.path(), &["data", "check", "nowhere"])).0;
     assert!(String::from_utf8_lossy(&gone.stderr).contains("nowhere"));
     assert!(!gone.status.success());
+}
+
+/// A file of the recorded set, and what PIL makes of it.
+#[derive(serde::Deserialize)]
+struct Odd {
+    name: String,
+    /// Where the file is in the bundle: its beginning and its length.
+    file: [usize; 2],
+    /// Words of the error that it is refused with.
+    refused: Option<String>,
+    #[serde(default)]
+    width: usize,
+    #[serde(default)]
+    height: usize,
+    /// Where PIL's RGB pixels are.
+    #[serde(default)]
+    pixels: [usize; 2],
+    /// How much a sample may differ at most.
+    #[serde(default)]
+    most: u8,
+    /// How much samples may differ on average.
+    #[serde(default)]
+    mean: f64,
+}
+
+/// The recorded files, or those of the bundle that `CONVZOO_ODD_IMAGES` names; made by
+/// `tests/with_pil.py`, which says what is in it.
+struct Bundle {
+    images: Vec<Odd>,
+    blob: Vec<u8>,
+}
+
+impl Bundle {
+    fn open() -> Self {
+        let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/odd.json.gz");
+        let path = std::env::var("CONVZOO_ODD_IMAGES").unwrap_or(recorded.to_owned());
+        let mut bytes = Vec::new();
+        let file = fs::File::open(path).expect("a bundle");
+        flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).expect("gzip");
+        let line = bytes.iter().position(|&byte| byte == b'\n').expect("two parts");
+        let images = serde_json::from_slice(&bytes[..line]).expect("JSON");
+        Bundle { images, blob: bytes.split_off(line + 1) }
+    }
+
+    fn part(&self, [from, length]: [usize; 2]) -> &[u8] {
+        &self.blob[from..from + length]
+    }
+
+    /// The bytes of the file of this name.
+    fn file(&self, name: &str) -> &[u8] {
+        let odd = self.images.iter().find(|odd| odd.name == name).expect(name);
+        self.part(odd.file)
+    }
+
+    /// What is wrong with our pixels of an image, if anything is.
+    fn flaw(&self, odd: &Odd) -> Option<String> {
+        let picture = match (data::decode(self.part(odd.file), Limits::default()), &odd.refused) {
+            (Ok(picture), None) => picture,
+            (Ok(_), Some(words)) => return Some(format!("was read, not refused: {words}")),
+            (Err(error), Some(words)) if error.to_string().contains(words.as_str()) => return None,
+            (Err(error), _) => return Some(error.to_string()),
+        };
+        if (picture.width, picture.height) != (odd.width, odd.height) {
+            return Some(format!("{}x{} pixels", picture.width, picture.height));
+        }
+        let (most, mean) = difference(&rgb(&picture), self.part(odd.pixels));
+        (most > odd.most || mean > odd.mean).then(|| format!("off by {most}, on average {mean:.2}"))
+    }
+}
+
+fn rgb(picture: &data::Picture) -> Vec<u8> {
+    match picture.channels {
+        1 => picture.pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+        _ => picture.pixels.clone(),
+    }
+}
+
+/// The largest and the mean difference of samples.
+fn difference(a: &[u8], b: &[u8]) -> (u8, f64) {
+    assert_eq!(a.len(), b.len());
+    let differences = || a.iter().zip(b).map(|(a, b)| a.abs_diff(*b));
+    let sum: f64 = differences().map(f64::from).sum();
+    (differences().max().unwrap_or(0), sum / a.len() as f64)
+}
+
+#[test]
+fn odd_images_are_pils() {
+    let bundle = Bundle::open();
+    let flaws = bundle.images.iter().filter_map(|odd| Some((&odd.name, bundle.flaw(odd)?)));
+    let flaws: Vec<String> = flaws.map(|(name, flaw)| format!("{name}: {flaw}")).collect();
+    assert!(flaws.is_empty(), "{} differ:\n{}", flaws.len(), flaws.join("\n"));
+    let refused = bundle.images.iter().filter(|odd| odd.refused.is_some()).count();
+    println!(
+        "{} files as PIL reads them, {refused} refused by name",
+        bundle.images.len() - refused
+    );
+    assert!(bundle.images.len() - refused >= 300);
+}
+
+/// A file that has been cut off anywhere is refused, or all its pixels are there.
+#[test]
+fn no_image_is_read_in_part() {
+    let bundle = Bundle::open();
+    let decoded = |bytes: &[u8]| data::decode(bytes, Limits::default()).ok();
+    // The file, and how few bytes at its end may be missing.
+    let files = [
+        ("jpeg/420-whole.jpg", 2),
+        ("jpeg/420-split.jpg", 2),
+        ("jpeg/420-split-2-1.jpg", 2),
+        ("jpeg/420-progressive-split.jpg", 2),
+        ("jpeg/pil-q20-s2-p.jpg", 2),
+        ("jpeg/cmyk-split.jpg", 2),
+        ("png/rgb8.png", 16),
+        ("png/p4.png", 16),
+        ("png/7-parts.png", 16),
+        ("gif/16-colours.gif", 1),
+        ("bmp/p4.bmp", 0),
+        ("bmp/rle8.bmp", 0),
+        ("webp/lossless-50.webp", 0),
+        ("webp/q60-m4.webp", 0),
+    ];
+    for (name, spare) in files {
+        let file = bundle.file(name);
+        let whole = decoded(file).expect(name);
+        for length in 0..file.len() {
+            let found = decoded(&file[..length]);
+            let missing = file.len() - length;
+            let right = found.as_ref().is_none_or(|part| *part == whole);
+            assert!(right, "{name}: other pixels without its last {missing} bytes");
+            assert!(found.is_some() || missing > spare, "{name} without its last {missing} bytes");
+        }
+    }
+}
+
+/// The same coefficients in one scan and in one for each component.
+#[test]
+fn scans_one_by_one_give_the_same_pixels() {
+    let bundle = Bundle::open();
+    let decoded = |bytes: &[u8]| rgb(&data::decode(bytes, Limits::default()).expect("a JPEG"));
+    for sampling in ["444", "422", "440", "420", "411"] {
+        let whole = decoded(bundle.file(&format!("jpeg/{sampling}-whole.jpg")));
+        for order in ["split", "split-back", "split-1-2", "split-2-1", "split-restart"] {
+            let split = decoded(bundle.file(&format!("jpeg/{sampling}-{order}.jpg")));
+            let (most, mean) = difference(&whole, &split);
+            assert!(most <= 4 && mean < 0.5, "{sampling} {order}: {most} {mean}");
+        }
+    }
+    let Some(shared) = common::shared() else { return };
+    let read = |name: &str| fs::read(shared.join("cases/noninterleaved").join(name));
+    let names = ["cat_128x128_420.jpg", "cat_128x128_420_noninterleaved.jpg"];
+    let [Ok(whole), Ok(split)] = names.map(read) else { return };
+    let (most, mean) = difference(&decoded(&whole), &decoded(&split));
+    assert!(most <= 4 && mean < 0.5, "{most} {mean}");
 }

@@ -1,12 +1,17 @@
 //! From a file's bytes to a [`Picture`]: by content, with limits.
 
+mod jpeg;
+mod png;
+
 use std::io::Cursor;
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use super::picture::Picture;
 use crate::error::{Error, Result};
+use crate::files::regular;
 
 /// What one picture may take; checked against its header before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,24 +51,12 @@ pub(super) fn decode_named(path: &Path, bytes: &[u8], limits: Limits) -> Result<
     decode_or_say(bytes, limits).map_err(|cause| Error::file(path, cause))
 }
 
-/// The bytes of a file that may be a picture.
+/// The bytes of a file that may be a picture. What is not a regular file is refused, never waited for.
 pub(super) fn read_file(path: &Path, limits: Limits) -> Result<Vec<u8>> {
-    let complain = |cause: &dyn std::fmt::Display| Error::file(path, cause);
-    let about = std::fs::metadata(path).map_err(|cause| complain(&cause))?;
-    if !about.is_file() {
-        return Err(complain(&"not a regular file"));
-    }
-    if about.len() > limits.bytes {
-        return Err(complain(&format!(
-            "a file of {} bytes; pictures may have {}",
-            about.len(),
-            limits.bytes
-        )));
-    }
-    std::fs::read(path).map_err(|cause| complain(&cause))
+    regular::read(path, limits.bytes)
 }
 
-fn decode_or_say(bytes: &[u8], limits: Limits) -> std::result::Result<Picture, String> {
+fn decode_or_say(bytes: &[u8], limits: Limits) -> Result<Picture, String> {
     if bytes.is_empty() {
         return Err("an empty file".into());
     }
@@ -71,39 +64,80 @@ fn decode_or_say(bytes: &[u8], limits: Limits) -> std::result::Result<Picture, S
         .ok()
         .filter(|format| format.reading_enabled())
         .ok_or("not a picture; JPEG, PNG, WebP, BMP and GIF can be read")?;
+    let (mut image, orientation) = match format {
+        ImageFormat::Jpeg => decode_jpeg(bytes, limits)?,
+        ImageFormat::Png => decode_as(format, &png::with_end(bytes), limits)?,
+        _ => decode_as(format, bytes, limits)?,
+    };
+    image.apply_orientation(orientation);
+    Ok(to_picture(image))
+}
+
+fn decode_jpeg(bytes: &[u8], limits: Limits) -> Result<(DynamicImage, Orientation), String> {
+    let Some(headers) = jpeg::Headers::read(bytes) else {
+        return decode_as(ImageFormat::Jpeg, bytes, limits);
+    };
+    if let Some(refusal) = headers.refusal() {
+        return Err(refusal);
+    }
+    let bytes = jpeg::whole(bytes, &headers, limits)?;
+    match headers.is_odd() {
+        true => jpeg::decode_odd(&bytes, &headers, limits),
+        false => decode_as(ImageFormat::Jpeg, &bytes, limits),
+    }
+}
+
+/// The image in the bytes of a file, and how it is to be turned.
+fn decode_as(
+    format: ImageFormat,
+    bytes: &[u8],
+    limits: Limits,
+) -> Result<(DynamicImage, Orientation), String> {
     // Some decoders' complaints have several lines.
     let damaged = |error: image::ImageError| {
         let text = error.to_string();
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         format!("{}: {line}", name_of(format))
     };
-    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
-        return Err("JPEG: cut off, its end marker is missing".into());
-    }
-
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut allowed = image::Limits::default();
     allowed.max_alloc = Some(limits.bytes);
     reader.limits(allowed);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > limits.pixels || decoder.total_bytes() > limits.bytes
-    {
+    check_size(name_of(format), decoder.dimensions(), decoder.total_bytes(), limits)?;
+    // Broken EXIF data is no reason to refuse a picture whose pixels are fine.
+    let exif = match format {
+        ImageFormat::Png => png::exif(bytes).map(<[u8]>::to_vec),
+        _ => decoder.exif_metadata().unwrap_or(None),
+    };
+    let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    Ok((image, exif.as_deref().map_or(Orientation::NoTransforms, orientation)))
+}
+
+/// What EXIF data say, with or without the prefix that JPEG has before them and some programs write
+/// into WebP and PNG too.
+fn orientation(exif: &[u8]) -> Orientation {
+    let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    Orientation::from_exif_chunk(tiff).unwrap_or(Orientation::NoTransforms)
+}
+
+/// Holds the size that a header promises against the limits; `bytes` is what decoding takes.
+fn check_size(
+    format: &str,
+    (width, height): (u32, u32),
+    bytes: u64,
+    limits: Limits,
+) -> Result<(), String> {
+    if width == 0 || height == 0 {
+        return Err(format!("{format}: {width}x{height} pixels"));
+    }
+    if u64::from(width) * u64::from(height) > limits.pixels || bytes > limits.bytes {
         return Err(format!(
-            "{}: {width}x{height} pixels; at most {} pixels and {} bytes are read",
-            name_of(format),
-            limits.pixels,
-            limits.bytes
+            "{format}: {width}x{height} pixels; at most {} pixels and {} bytes are read",
+            limits.pixels, limits.bytes
         ));
     }
-    if width == 0 || height == 0 {
-        return Err(format!("{}: {width}x{height} pixels", name_of(format)));
-    }
-    // Broken EXIF data is no reason to refuse a picture whose pixels are fine.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    image.apply_orientation(orientation);
-    Ok(to_picture(image))
+    Ok(())
 }
 
 fn name_of(format: ImageFormat) -> &'static str {
@@ -124,23 +158,4 @@ fn to_picture(image: DynamicImage) -> Picture {
     } else {
         Picture { width, height, channels: 1, pixels: image.into_luma8().into_raw() }
     }
-}
-
-/// Whether a JPEG's end marker follows its picture data.
-///
-/// The decoder fills the missing part of a file that was cut off with grey and says nothing, so
-/// this is asked first. Segments before the data are stepped over: a thumbnail has an end marker
-/// of its own. Within the data the two bytes occur nowhere else.
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[0xff, marker, ..]) = bytes.get(at..at + 4) {
-        match marker {
-            0xda => return bytes[at..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]),
-            0xff => at += 1,
-            0x01 | 0xd0..=0xd8 => at += 2,
-            _ => at += 2 + usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]])),
-        }
-    }
-    // No segment begins here: the decoder shall judge, unless the bytes have ended.
-    at + 4 <= bytes.len()
 }

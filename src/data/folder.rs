@@ -76,9 +76,18 @@ pub(crate) struct Listing {
     pub(crate) files: Vec<(String, PathBuf, u64)>,
 }
 
-/// Files that lie beside pictures and are none.
+/// Endings of files that lie beside pictures and are none.
 const NO_PICTURES: [&str; 10] =
     ["csv", "db", "html", "ini", "json", "md", "pdf", "txt", "xml", "zip"];
+
+/// Whether something that lies among pictures is passed over by its name alone: what is hidden, and
+/// files with the ending of a text, a table or the like.
+pub(crate) fn is_left_out(path: &Path, is_folder: bool) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let other = ending.is_some_and(|ending| NO_PICTURES.contains(&ending.as_str()));
+    hidden || (other && !is_folder)
+}
 
 /// Lists a folder. Links are followed; what is neither folder nor regular file is left out.
 pub(crate) fn list(folder: &Path) -> Result<Listing> {
@@ -87,11 +96,12 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
     for entry in std::fs::read_dir(folder).map_err(complain)? {
         let entry = entry.map_err(complain)?;
         let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
-        if name.starts_with('.') {
+        let about = std::fs::metadata(&path);
+        if is_left_out(&path, about.as_ref().is_ok_and(|about| about.is_dir())) {
             continue;
         }
         // A link to nowhere stays in the list: reading it will say so.
-        match std::fs::metadata(&path) {
+        match about {
             Ok(about) if about.is_dir() => listing.folders.push((name, path)),
             Ok(about) if about.is_file() => listing.files.push((name, path, about.len())),
             Ok(_) => {}
@@ -100,10 +110,6 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
     }
     listing.folders.sort();
     listing.files.sort();
-    listing.files.retain(|(_, path, _)| {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        !ending.is_some_and(|ending| NO_PICTURES.contains(&ending.as_str()))
-    });
     Ok(listing)
 }
 

@@ -255,7 +255,7 @@ fn two_processes_fetch_once_and_predict_from_the_hub() {
     let both = [run(), run()].map(|child| good(child.wait_with_output().unwrap()));
     assert_eq!(both[0], both[1]);
     let lines: Vec<_> = both[0].lines().collect();
-    assert_eq!(lines[0], "image,rank,class,probability");
+    assert_eq!(lines[0], "image,rank,class,probability,error");
     assert!(lines.len() == 6 && lines[1].starts_with('"') && lines[1].contains("a, b.png\",1,"));
     let asked = server.asked_for("/someone/squeeze/resolve/main/model.safetensors");
     assert_eq!(asked.len(), 1);

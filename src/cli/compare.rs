@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Parser;
 
 use super::args::RunArgs;
@@ -14,7 +14,7 @@ use super::report::{Explained, show};
 use super::run::train_session;
 use super::session::{Session, use_threads};
 use super::terminal::complain;
-use super::{apart, signals};
+use super::{apart, meaning, signals};
 use crate::report::{Report, Sample};
 
 /// Train several networks on one data set, and put them side by side.
@@ -24,7 +24,7 @@ use crate::report::{Report, Sample};
 /// setting) is taken as it is, or goes on where it was broken off: Ctrl-C and the same command again
 /// lose nothing. In the end there are report.html, compare.csv and every figure in the folder.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, mut_args(|arg| meaning::hidden(arg, &NOT_HERE)))]
 pub struct CompareArgs {
     /// The networks, as `convzoo list` names them
     #[arg(
@@ -42,7 +42,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "BUDGET", conflicts_with = "epochs")]
     budget: Option<Budget>,
     /// Runs of each network, with seeds from --seed on; the data stay those of the first
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// Take runs of the same network, data and seed as they are, whatever their other settings
     #[arg(long)]
@@ -52,6 +52,9 @@ pub struct CompareArgs {
     #[command(flatten)]
     run: RunArgs,
 }
+
+/// Flags of a single run, or of measuring.
+const NOT_HERE: [&str; 6] = ["allow-changed-data", "eval", "out", "resume", "top-k", "tta"];
 
 /// Validation pictures that every network is shown in the report.
 const SAMPLES: usize = 4;
@@ -68,9 +71,7 @@ struct Planned {
 
 pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
     let voice = Voice::new(args.run.json);
-    if args.run.resume.is_some() || args.run.out.is_some() || args.run.eval {
-        bail!("compare has its runs in --runs DIR: --out, --resume and --eval do not go with it");
-    }
+    meaning::refuse(&NOT_HERE, "it trains several networks, and has its runs in --runs DIR")?;
     use_threads(args.run.threads.take())?; // once: the pool cannot be made again
     if let Some(only) = apart::only() {
         return one(&args, &only, voice);
@@ -118,8 +119,9 @@ fn plan(
     let dataset = args.run.dataset.clone().unwrap_or_else(|| "cats-dogs".to_owned());
     let (mut planned, mut samples) = (Vec::new(), Vec::new());
     let first = args.run.seed.unwrap_or(0);
+    let end = first.checked_add(args.seeds).context("--seeds: the last one is too large")?;
     for model in &args.models {
-        for seed in first..first + args.seeds {
+        for seed in first..end {
             if only.is_some_and(|(name, number)| name != model || *number != seed) {
                 continue;
             }

@@ -109,7 +109,7 @@ fn known(command: &Command, key: &str) -> Result<String, String> {
 }
 
 /// Whether a flag is on the command line.
-fn given(args: &[OsString], flag: &str) -> bool {
+pub fn given(args: &[OsString], flag: &str) -> bool {
     let is = |arg: &str| {
         let rest = arg.strip_prefix("--").and_then(|arg| arg.strip_prefix(flag));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))

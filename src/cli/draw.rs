@@ -21,17 +21,17 @@ pub struct DrawArgs {
     out: PathBuf,
     /// Pictures to train on
     #[arg(long, value_name = "N", default_value_t = 0)]
-    train: usize,
+    train: u32,
     /// Pictures to validate on
     #[arg(long, value_name = "N", default_value_t = 8)]
-    val: usize,
+    val: u32,
     /// Which pictures
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
 pub fn draw(args: DrawArgs) -> anyhow::Result<()> {
-    let dataset = drawn::cats_dogs(args.seed, args.train, args.val);
+    let dataset = drawn::cats_dogs(args.seed, args.train as usize, args.val as usize);
     for (part, source) in [("train", &dataset.train), ("val", &dataset.val)] {
         for index in 0..source.len() {
             let class = &dataset.classes[source.label(index) as usize];
@@ -41,6 +41,6 @@ pub fn draw(args: DrawArgs) -> anyhow::Result<()> {
             files::write_bytes(&folder.join(format!("{class}-{index:04}.png")), &bytes)?;
         }
     }
-    let count = args.train + args.val;
+    let count = u64::from(args.train) + u64::from(args.val);
     print_line(&format!("wrote {count} pictures to {}", args.out.display()))
 }

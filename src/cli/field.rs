@@ -17,15 +17,15 @@ pub struct FieldArgs {
     #[arg(long, value_name = "LAYERS")]
     layers: String,
     /// Side of the input; adds the sizes of the maps
-    #[arg(long, value_name = "PIXELS")]
-    input: Option<usize>,
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..))]
+    input: Option<u32>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub fn receptive_field(args: FieldArgs) -> anyhow::Result<()> {
-    let chain = Chain::parse(&args.layers, args.input)?;
+    let chain = Chain::parse(&args.layers, args.input.map(|side| side as usize))?;
     if args.json {
         return print_json(&chain);
     }

@@ -7,18 +7,22 @@ use clap::Args;
 
 use super::args::RunArgs;
 use super::curve::{Curve, Mark};
+use super::learn::LearnArgs;
 use super::progress::{Voice, bar};
 use super::session::Session;
-use super::{config_file, print_json, table};
+use super::{config_file, meaning, print_json, table};
+use crate::digits::counted;
 use crate::files;
-use crate::train::{Range, RangeTest};
+use crate::train::{CachedFeatures, Range, RangePoint, RangeTest};
 
 /// Find a learning rate: train some steps with a rate that grows, and look at the loss.
 ///
 /// Where the loss falls fastest is a rate to begin with, where it rises one too many (Smith, 2015).
-/// Every flag of `train` may be given; the rate, the schedule and the number of epochs are of no
-/// effect.
+/// The steps are those that `train` would make with the same flags: clipped and accumulated gradients,
+/// class weights, smoothing, mixing, frozen layers and precision count. With --accumulate N a step takes
+/// N batches. What only a whole run has (epochs, a schedule, averaged weights, a folder) is refused.
 #[derive(Args)]
+#[command(mut_args(|arg| meaning::hidden(arg, &NOT_HERE)))]
 pub struct LrFindArgs {
     /// The network, as `convzoo list` names it [default: what --config says]
     model: Option<String>,
@@ -44,7 +48,38 @@ pub struct LrFindArgs {
     run: RunArgs,
 }
 
+/// Flags of a run that have no effect on single steps at growing rates.
+const NOT_HERE: [&str; 23] = [
+    "allow-changed-data",
+    "ema",
+    "epochs",
+    "eval",
+    "head-lr",
+    "lr",
+    "min-lr",
+    "on-nan",
+    "out",
+    "patience",
+    "plateau-factor",
+    "plateau-patience",
+    "restart-every",
+    "restart-growth",
+    "resume",
+    "save-dtype",
+    "save-every",
+    "schedule",
+    "tensorboard",
+    "top-k",
+    "tta",
+    "unfreeze-every",
+    "warmup",
+];
+
 pub fn lr_find(args: LrFindArgs) -> anyhow::Result<()> {
+    meaning::refuse(
+        &NOT_HERE,
+        "it makes single steps, all layers' rates growing together, and leaves no run",
+    )?;
     let model = match args.model.clone().or(args.named.clone()) {
         Some(model) => model,
         None => {
@@ -52,24 +87,35 @@ pub fn lr_find(args: LrFindArgs) -> anyhow::Result<()> {
             of_file.context("say which network to train, as `convzoo list` names it")?
         }
     };
-    if args.run.resume.is_some() || args.run.out.is_some() || args.run.eval {
-        anyhow::bail!("lr-find leaves no run: --resume, --out and --eval do not go with it");
-    }
     let voice = Voice::new(args.run.json);
-    let session = Session::new(&model, &args.run, voice)?;
+    let mut session = Session::new(&model, &of_steps(&args.run), voice)?;
+    // All layers keep their shares of a rate that grows: none has one of its own.
+    session.config.train.finetune.head_lr = None;
+    session.config.train.finetune.apply(&mut session.model.network, BASE)?;
     let test = RangeTest { from: args.from, to: args.to, steps: args.steps };
     let bar = bar(args.steps, "steps");
     let (loader, config) = (session.train_loader()?, &session.config);
-    let found = test.run(&session.model, &loader, &session.device, &config.train, &mut |point| {
+    let mut watch = |point: &RangePoint| {
         if let Some(bar) = &bar {
             bar.set_message(format!("rate {:.2e}  loss {:.4}", point.lr, point.smooth));
             bar.inc(1);
         }
-    });
+    };
+    let found = if config.train.finetune.cache_features {
+        let network = CachedFeatures::new(&session.model.network)?;
+        test.run(&network, &loader, &session.device, &config.train, &mut watch)
+    } else {
+        test.run(&session.model, &loader, &session.device, &config.train, &mut watch)
+    };
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     let found = found?;
+    let bad = loader.bad_files();
+    if !bad.is_empty() {
+        let count = counted(bad.len(), "image");
+        voice.say(&format!("left out {count} that could not be read: {}", first_names(&bad)));
+    }
     let title = format!("{model} on {}: loss over learning rate", config.data.name);
     files::write_bytes(&args.svg, curve(&found, title).svg().as_bytes())?;
     if let Some(path) = &args.csv {
@@ -80,6 +126,21 @@ pub fn lr_find(args: LrFindArgs) -> anyhow::Result<()> {
         false => voice.say(&text(&found, &args)),
     }
     Ok(())
+}
+
+/// The flags as they act on single steps, whatever a file of --config says of epochs. What is found is
+/// to be given as --lr, which is the rate of the last layer too.
+fn of_steps(run: &RunArgs) -> RunArgs {
+    let learn = LearnArgs { tta: None, top_k: Vec::new(), ..run.learn.clone() };
+    RunArgs { lr: Some(BASE), eval: false, out: None, resume: None, learn, ..run.clone() }
+}
+
+/// A base rate: the test has its own.
+const BASE: f64 = 1.0;
+
+fn first_names(bad: &[(String, String)]) -> String {
+    let names: Vec<&str> = bad.iter().take(3).map(|(name, _)| name.as_str()).collect();
+    names.join(", ") + if bad.len() > names.len() { ", ..." } else { "" }
 }
 
 fn curve(found: &Range, title: String) -> Curve {
@@ -95,14 +156,14 @@ fn curve(found: &Range, title: String) -> Curve {
 }
 
 fn csv(found: &Range) -> String {
-    let line = |p: &crate::train::RangePoint| format!("{},{:.6},{:.6}\n", p.lr, p.loss, p.smooth);
+    let line = |p: &RangePoint| format!("{},{:.6},{:.6}\n", p.lr, p.loss, p.smooth);
     "lr,loss,smooth\n".to_owned() + &found.points.iter().map(line).collect::<String>()
 }
 
 /// Some twenty of the steps, and what follows from all of them.
 fn text(found: &Range, args: &LrFindArgs) -> String {
     let every = found.points.len().div_ceil(20).max(1);
-    let row = |(step, point): (usize, &crate::train::RangePoint)| {
+    let row = |(step, point): (usize, &RangePoint)| {
         let cells = [step.to_string(), format!("{:.2e}", point.lr)];
         let losses = [point.loss, point.smooth].map(|loss| format!("{loss:.4}"));
         cells.into_iter().chain(losses).collect::<Vec<_>>()

@@ -19,6 +19,7 @@ mod list;
 mod lr_find;
 mod matching;
 mod measured;
+mod meaning;
 mod memory;
 mod predict;
 mod progress;
@@ -55,10 +56,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train a network, or go on with a run
+    ///
+    /// Ctrl-C, SIGTERM and SIGHUP finish the step and save; the exit code is 130, 143 or 129 then. A
+    /// signal that is ignored from the start, as under nohup, stays ignored.
     Train(run::TrainArgs),
     LrFind(lr_find::LrFindArgs),
     Eval(evaluate::EvalArgs),
-    /// Say what is on pictures
     Predict(predict::PredictArgs),
     Summary(summary::SummaryArgs),
     ReceptiveField(field::FieldArgs),

@@ -270,8 +270,20 @@ pub(super) fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
     if threads == 0 {
         bail!("--threads: got 0; at least 1 is needed");
     }
+    let most = most_threads();
+    if threads > most {
+        bail!(
+            "--threads: got {threads}; at most {most} here, which is more than the cores can use"
+        );
+    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build_global().context("--threads: the threads cannot be made")
+}
+
+/// Four for each core, and enough for tests of many threads.
+fn most_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (4 * cores).max(256)
 }
 
 /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.

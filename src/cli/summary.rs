@@ -159,13 +159,23 @@ pub(super) fn parse_classes(text: &str) -> anyhow::Result<usize> {
     }
 }
 
+/// Most channels of an input, and most pixels along a side of it: as many as a JPEG can have. What is
+/// counted of larger ones would not fit into numbers of 64 bits.
+const MOST_CHANNELS: usize = 4096;
+const MOST_PIXELS: usize = 65_536;
+
 /// `3x224x224`, or `3,224,224`; the x may be large.
 pub(super) fn parse_input(text: &str) -> anyhow::Result<(usize, usize, usize)> {
     let numbers = text
         .split(['x', 'X', ','])
-        .map(|part| part.trim().parse::<usize>().with_context(|| format!("{part:?} is no number")))
+        .map(|part| {
+            part.trim().parse::<usize>().with_context(|| format!("{part:?} is not a number"))
+        })
         .collect::<anyhow::Result<Vec<_>>>()?;
     match numbers[..] {
+        [c, h, w] if c > MOST_CHANNELS || h.max(w) > MOST_PIXELS => Err(anyhow!(
+            "an input has at most {MOST_CHANNELS} channels, and {MOST_PIXELS} pixels along a side"
+        )),
         [c, h, w] if c > 0 && h > 0 && w > 0 => Ok((c, h, w)),
         _ => Err(anyhow!("an input is CHANNELSxHEIGHTxWIDTH, as in 3x224x224")),
     }

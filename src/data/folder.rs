@@ -70,9 +70,27 @@ pub(crate) struct Listing {
     pub(crate) irregular: usize,
 }
 
-/// Files that lie beside images and are none.
+/// Endings of files that lie beside images and are none.
 const NO_IMAGES: [&str; 10] =
     ["csv", "db", "html", "ini", "json", "md", "pdf", "txt", "xml", "zip"];
+
+/// Whether something that lies among images is passed over by its name alone: what is hidden or what
+/// systems leave behind, and files with the ending of a text, a table or the like.
+pub(crate) fn is_left_out(path: &Path, is_folder: bool) -> bool {
+    is_litter(path) || (!is_folder && other_ending(path).is_some())
+}
+
+/// Hidden entries, and what systems leave behind.
+fn is_litter(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with('.') || name == "__MACOSX"
+}
+
+/// The ending of a file that is none of an image.
+fn other_ending(path: &Path) -> Option<String> {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.filter(|ending| NO_IMAGES.contains(&ending.as_str()))
+}
 
 /// Lists a folder. Links are followed.
 pub(crate) fn list(folder: &Path) -> Result<Listing> {
@@ -81,8 +99,7 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
     for entry in std::fs::read_dir(folder).map_err(complain)? {
         let entry = entry.map_err(complain)?;
         let (name, path) = (names::text(&entry.file_name()), entry.path());
-        // What systems leave behind.
-        if name.starts_with('.') || name == "__MACOSX" {
+        if is_litter(&path) {
             continue;
         }
         // A link to nowhere stays in the list: reading it will say so.
@@ -101,8 +118,7 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
 
 impl Listing {
     fn put_file(&mut self, name: String, path: PathBuf, bytes: u64) {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        match ending.filter(|ending| NO_IMAGES.contains(&ending.as_str())) {
+        match other_ending(&path) {
             Some(ending) => self.others.push(ending),
             None => self.files.push((name, path, bytes)),
         }

@@ -144,6 +144,9 @@ struct Work {
     waited_nanos: AtomicU64,
 }
 
+/// Most threads that decode; as many are started as are asked for.
+const MOST_WORKERS: usize = 256;
+
 impl Loader {
     /// A loader of `source`'s pictures.
     ///
@@ -162,6 +165,12 @@ impl Loader {
             return Err(Error::Setting(
                 "batch size, workers and batches ahead must each be at least 1".into(),
             ));
+        }
+        if options.workers > MOST_WORKERS {
+            return Err(Error::Setting(format!(
+                "loader threads: got {}; at most {MOST_WORKERS}",
+                options.workers
+            )));
         }
         if options.drop_last && count < options.batch_size {
             return Err(Error::Setting(format!(

@@ -57,6 +57,7 @@ pub use augment::Change;
 pub use check::{BadFile, ClassReport, Duplicates, FolderReport, check_folder};
 pub use decode::{Limits, decode, decode_file};
 pub use folder::Files;
+pub(crate) use folder::is_left_out;
 pub use in_memory::InMemory;
 pub use inverted::looks_inverted;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, OnBad};

@@ -99,6 +99,9 @@ fn number(text: &str) -> Option<(usize, &str)> {
     Some((text[..end].parse().ok()?, &text[end..]))
 }
 
+/// Fields and jumps beyond this are refused: numbers of 64 bits would not hold what follows from them.
+const MOST: usize = 1 << 50;
+
 impl Chain {
     /// Reads layers apart by blanks or commas, and follows a unit's field through them; with the side
     /// of the input, also the sizes of the maps.
@@ -133,8 +136,12 @@ impl Chain {
                     Error::Setting(message)
                 })?);
             }
-            let too_large = || Error::Setting("the strides multiply to too large a number".into());
-            field.stride.checked_mul(stride.max(kernel * dilation)).ok_or_else(too_large)?;
+            let grown = field.stride.checked_mul(stride.max(kernel * dilation));
+            let grown = grown.and_then(|grown| grown.checked_add(field.size));
+            if grown.is_none_or(|grown| grown > MOST) {
+                let message = "the strides multiply to too large a number";
+                return Err(Error::Setting(message.to_owned()));
+            }
             field = field.after(kernel, stride, padding, dilation);
             let ReceptiveField { size: receptive_field, stride: jump, start: offset } = field;
             links.push(Link { layer, receptive_field, jump, offset, size });

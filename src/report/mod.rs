@@ -32,6 +32,7 @@ mod views;
 
 use std::path::{Path, PathBuf};
 
+use crate::visible::visible;
 use crate::{Result, files};
 
 pub use columns::{Cell, Column, columns, csv};
@@ -100,7 +101,8 @@ impl Report {
 /// Text as it stands in HTML and SVG.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    // XML has no place for control characters.
+    for c in visible(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),

@@ -121,6 +121,9 @@ impl Default for TrainConfig {
     }
 }
 
+/// Counts beyond this are mistakes; products of them would not fit into 64 bits.
+const MOST: usize = 1_000_000_000;
+
 impl TrainConfig {
     /// Refuses numbers that make no sense.
     ///
@@ -137,6 +140,9 @@ impl TrainConfig {
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(Error::Setting(format!("{name}: got 0; at least 1 is needed")));
+        }
+        if let Some((name, count)) = counts.iter().find(|(_, count)| *count > MOST) {
+            return Err(Error::Setting(format!("{name}: got {count}; at most {MOST} is taken")));
         }
         check("the learning rate", self.lr, self.lr > 0.0, "above 0")?;
         check("weight decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more")?;

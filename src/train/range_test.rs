@@ -1,14 +1,20 @@
 //! Which learning rates a network bears: the range test of Smith ("No More Pesky Learning Rate Guessing
 //! Games", 2015, section 3.3).
 
-use candle_core::Device;
+use std::sync::Arc;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::config::TrainConfig;
 use super::criterion::losses;
 use super::evaluate::{Trainable, input, number};
+use super::finite::{Look, broken_gradient, unscale};
+use super::held::HeldGradients;
+use super::loss_scale::LossScale;
 use super::optim::{Optimizer, check};
-use crate::data::{Batch, Loader};
+use crate::data::{Batch, Epoch, Loader, Source};
 use crate::nn::{Engine, Mode};
 use crate::ops::CrossEntropyParams;
 use crate::rng::Rng;
@@ -77,8 +83,11 @@ impl RangeTest {
         self.from * (self.to / self.from).powf(step as f64 / (self.steps - 1) as f64)
     }
 
-    /// Runs it, in f32: optimiser, label smoothing, seed and so on from `config`. The network has the weights
-    /// afterwards that it had before. `watch` is told of every step.
+    /// Runs it with all of `config` that changes a step: optimiser and weight decay, clipping and
+    /// accumulation (a step then takes several batches), label smoothing, class weights, precision, seed;
+    /// mixing is the loader's. Rates, epochs and averaged weights are of no effect: the rate of a layer
+    /// keeps its share of the common one. The network has the weights afterwards that it had before.
+    /// `watch` is told of every step.
     ///
     /// # Errors
     /// Numbers that make no sense, pictures that cannot be read, or a loss that is not finite from the
@@ -113,10 +122,10 @@ impl RangeTest {
     ) -> Result<Vec<RangePoint>> {
         let mut steps = Steps::new(network, device, config)?;
         let (mut points, mut average, mut best) = (Vec::new(), 0.0, f64::INFINITY);
-        let batches = (0..).flat_map(|epoch| loader.epoch(epoch, 0));
-        for (step, batch) in batches.take(self.steps).enumerate() {
+        let mut batches = Batches::new(loader, config.batch_size);
+        for step in 0..self.steps {
             let lr = self.lr(step);
-            let loss = steps.step(&batch?, lr, step as u64)?;
+            let loss = steps.step(&mut batches, lr)?;
             if !loss.is_finite() {
                 break;
             }
@@ -159,13 +168,57 @@ fn evaluated(points: Vec<RangePoint>) -> Result<Range> {
     Ok(Range { points, steepest, highest, suggestion: highest / 10.0 })
 }
 
+/// Training batches without end, epoch after epoch.
+struct Batches<'a> {
+    loader: &'a Loader,
+    epoch: u64,
+    left: Epoch,
+    /// Whether this epoch has had a batch to learn from.
+    any: bool,
+    /// Fewest pictures of a batch: a batch norm cannot learn from one that is alone.
+    least: usize,
+}
+
+impl<'a> Batches<'a> {
+    fn new(loader: &'a Loader, batch_size: usize) -> Self {
+        Batches { loader, epoch: 0, left: loader.epoch(0, 0), any: false, least: batch_size.min(2) }
+    }
+
+    fn next(&mut self) -> Result<Batch> {
+        loop {
+            match self.left.next().transpose()? {
+                Some(batch) if batch.labels.len() >= self.least => {
+                    self.any = true;
+                    return Ok(batch);
+                }
+                Some(_) => {}
+                None if self.any => {
+                    self.epoch += 1;
+                    (self.left, self.any) = (self.loader.epoch(self.epoch, 0), false);
+                }
+                None => {
+                    let message = "there is no batch to learn from: too few images can be read";
+                    return Err(Error::Training(message.to_owned()));
+                }
+            }
+        }
+    }
+}
+
 /// Training steps without a run around them.
 struct Steps<'a, N> {
     network: &'a N,
     device: &'a Device,
     config: &'a TrainConfig,
     optimizer: Optimizer,
+    /// Gradients that wait for a step, where they are not used as they come.
+    held: Option<HeldGradients>,
+    loss_scale: Option<LossScale>,
     engine: Option<Option<Engine>>,
+    /// The loss, but for its labels; made with the first batch.
+    entropy: Option<CrossEntropyParams>,
+    /// Batches so far.
+    batches: u64,
 }
 
 impl<'a, N: Trainable> Steps<'a, N> {
@@ -173,41 +226,110 @@ impl<'a, N: Trainable> Steps<'a, N> {
         let (rule, decay) = (config.optimizer, config.weight_decay);
         let decay_all = config.decay_norms_and_biases;
         let optimizer = Optimizer::new(network.params(), rule, decay, decay_all)?;
-        Ok(Steps { network, device, config, optimizer, engine: None })
+        let held = !config.gradients.is_default();
+        Ok(Steps {
+            network,
+            device,
+            config,
+            optimizer,
+            held: held.then(|| HeldGradients::new(config.gradients)),
+            loss_scale: LossScale::of(config.precision),
+            engine: None,
+            entropy: None,
+            batches: 0,
+        })
     }
 
-    /// The loss of a batch; the weights then go down on it.
-    fn step(&mut self, batch: &Batch, lr: f64, step: u64) -> Result<f64> {
+    /// The mean loss of the batches of a step; the weights then go down on it.
+    fn step(&mut self, batches: &mut Batches<'_>, lr: f64) -> Result<f64> {
+        let wanted = self.config.gradients.accumulate;
+        let (mut sum, mut weights) = (0.0, 0.0);
+        for _ in 0..wanted {
+            let batch = batches.next()?;
+            let loss = self.batch(&batch, batches.loader.source(), lr)?;
+            if !loss.is_finite() {
+                return Ok(loss);
+            }
+            let weight = if wanted > 1 { batch.labels.len() as f64 } else { 1.0 };
+            (sum, weights) = (sum + weight * loss, weights + weight);
+        }
+        if let Some(held) = self.held.as_mut().filter(|held| !held.is_empty()) {
+            held.step(&mut self.optimizer, lr)?;
+        }
+        Ok(sum / weights)
+    }
+
+    /// The loss of a batch, whose gradients are used or held.
+    fn batch(&mut self, batch: &Batch, source: &Arc<dyn Source>, lr: f64) -> Result<f64> {
         let params = self.network.params();
         let images = input(self.network, batch, self.device)?;
-        let (_, c, h, w) = images.dims4()?;
-        if self.engine.is_none() {
-            let network = self.network.network();
-            let engine = network.map(|network| Engine::training(network, (c, h, w)));
-            self.engine = Some(engine.transpose()?.flatten());
-        }
-        let mut engine = self.engine.as_mut().and_then(Option::as_mut);
-        let seed = Rng::stream(self.config.seed, "range", &[step]).next_u64();
-        let output = match &mut engine {
+        let seed = Rng::stream(self.config.seed, "range", &[self.batches]).next_u64();
+        self.batches += 1;
+        let precision = self.config.precision;
+        let output = match self.engine(&images)? {
             Some(engine) => engine.forward(params, &images, seed)?,
-            None => self.network.forward(&images, Mode::Train { seed })?,
+            None => self.network.forward_in(&images, Mode::Train { seed }, precision)?,
         };
-        let label_smoothing = self.config.label_smoothing;
-        let entropy = CrossEntropyParams { label_smoothing, ..Default::default() };
-        let (_, total) = losses(&output, &batch.labels, batch.mixed.as_ref(), &entropy)?;
+        let entropy = self.entropy(source, output.logits.dim(1)?)?;
+        let (_, total) = losses(&output, &batch.labels, batch.mixed.as_ref(), entropy)?;
         let loss = number(&total)?;
         if !loss.is_finite() {
             return Ok(loss);
         }
-        let grads = total.backward()?;
-        let optimizer = &mut self.optimizer;
-        match engine {
-            Some(engine) => engine.backward_into(params, &grads, &mut |entry, at, gradient| {
-                optimizer.step_part(entry, at, gradient, lr)
-            })?,
-            None => optimizer.step(&grads, lr)?,
+        let Some(grads) = self.gradients(&total)? else { return Ok(loss) };
+        let pictures = batch.labels.len();
+        let (optimizer, engine) = (&mut self.optimizer, self.engine.as_mut());
+        match (&mut self.held, engine.and_then(Option::as_mut)) {
+            (Some(held), Some(engine)) => {
+                engine.backward(params, &grads)?;
+                held.add_engine(params, engine, pictures);
+            }
+            (Some(held), None) => held.add(params, &grads, pictures)?,
+            (None, Some(engine)) => {
+                engine.backward_into(params, &grads, &mut |entry, at, gradient| {
+                    optimizer.step_part(entry, at, gradient, lr)
+                })?;
+            }
+            (None, None) => optimizer.step(&grads, lr)?,
         }
         Ok(loss)
+    }
+
+    /// The engine for pictures like these, if the network is one for it.
+    fn engine(&mut self, images: &Tensor) -> Result<Option<&mut Engine>> {
+        if self.engine.is_none() {
+            let (_, c, h, w) = images.dims4()?;
+            let half = self.config.precision.half();
+            let network = self.network.network().filter(|_| half.is_none());
+            let engine = network.map(|network| Engine::training(network, (c, h, w)));
+            self.engine = Some(engine.transpose()?.flatten());
+        }
+        Ok(self.engine.as_mut().and_then(Option::as_mut))
+    }
+
+    fn entropy(&mut self, source: &Arc<dyn Source>, classes: usize) -> Result<&CrossEntropyParams> {
+        let label_smoothing = self.config.label_smoothing;
+        if self.entropy.is_none() {
+            let class_weights = self.config.class_weights.of(source.as_ref(), classes)?;
+            let entropy =
+                CrossEntropyParams { label_smoothing, class_weights, ..Default::default() };
+            self.entropy = Some(entropy);
+        }
+        Ok(self.entropy.get_or_insert_default())
+    }
+
+    /// The backward pass of a loss; none where the scale of the loss was too large, and is smaller from
+    /// now on.
+    fn gradients(&mut self, loss: &Tensor) -> Result<Option<GradStore>> {
+        let Some(scale) = &mut self.loss_scale else { return Ok(Some(loss.backward()?)) };
+        let params = self.network.params();
+        let mut grads = (loss * scale.factor())?.backward()?;
+        unscale(params, &mut grads, scale.factor())?;
+        if broken_gradient(params, &grads, Look::Always)?.is_some() && scale.overflowed() {
+            return Ok(None);
+        }
+        scale.fitted();
+        Ok(Some(grads))
     }
 }
 

@@ -63,8 +63,9 @@ impl ReceptiveField {
     /// First and last input place that unit `index` sees; outside the input where it sees padding.
     pub fn of_unit(self, index: usize) -> (isize, isize) {
         let first = self.start - (self.size as f64 - 1.0) / 2.0;
-        let first = first as isize + (index * self.stride) as isize;
-        (first, first + self.size as isize - 1)
+        let signed = |size: usize| isize::try_from(size).unwrap_or(isize::MAX);
+        let first = (first as isize).saturating_add(signed(index.saturating_mul(self.stride)));
+        (first, first.saturating_add(signed(self.size) - 1))
     }
 
     /// The field of units that see what either of two sees; both have the same stride where their
@@ -73,9 +74,9 @@ impl ReceptiveField {
         let ((a, b), (c, d)) = (self.of_unit(0), other.of_unit(0));
         let (first, last) = (a.min(c), b.max(d));
         ReceptiveField {
-            size: (last - first + 1) as usize,
+            size: last.abs_diff(first).saturating_add(1),
             stride: self.stride.max(other.stride),
-            start: (first + last) as f64 / 2.0,
+            start: (first as f64 + last as f64) / 2.0,
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use super::layer::join;
 use super::{Field, Layer};
+use crate::ops::adaptive_avg_pool2d::AdaptiveAvgPool2dShape;
 use crate::ops::conv2d::Conv2dShape;
+use crate::ops::size::checked_len;
 use crate::ops::{AvgPool2dShape, MaxPool2dShape};
 use crate::{Error, Result};
 
@@ -108,6 +110,7 @@ impl Layer {
     /// # Errors
     /// Names the first layer that what reaches it does not fit.
     pub fn trace(&self, input: Shape) -> Result<Trace<'_>> {
+        checked_len("layer", &input.dims4())?;
         let mut steps = Vec::new();
         let start = Reached { shape: input, field: Some(Field::INPUT) };
         let output = self.trace_into(start, Position::default(), &mut steps)?.shape;
@@ -136,6 +139,7 @@ impl Layer {
                 let shapes: Vec<_> = outputs.iter().map(|output| output.shape).collect();
                 let shape =
                     joined(&shapes).ok_or_else(|| at.refuse("branches of different sizes"))?;
+                checked_len("join", &shape.dims4()).map_err(|error| at.in_layer(error))?;
                 let fields = outputs.iter().map(|output| output.field);
                 Reached { shape, field: fields.reduce(both).flatten() }
             }
@@ -162,13 +166,19 @@ impl Layer {
         Ok(output)
     }
 
-    /// What is behind a layer that is no container.
+    /// What is behind a layer that is no container. Neither that nor a tensor of the layer's own may
+    /// be larger than memory can be, or the sizes made of it would be wrong.
     fn reached(&self, input: Reached) -> Result<Reached> {
+        let shape = self.output_shape(input.shape)?;
+        checked_len("layer", &shape.dims4())?;
+        for spec in self.own_specs("") {
+            checked_len("layer", &spec.shape)?;
+        }
         let field = match (input.field, input.shape) {
             (Some(field), Shape::Map(_, h, w)) => field.through(self, (h, w)),
             _ => None,
         };
-        Ok(Reached { shape: self.output_shape(input.shape)?, field })
+        Ok(Reached { shape, field })
     }
 
     /// The output shape of a layer that is no container.
@@ -188,15 +198,15 @@ impl Layer {
             Layer::AvgPool2d(p) if is_map => {
                 Ok(map(AvgPool2dShape::new(&input.dims4(), p)?.output()))
             }
-            Layer::AdaptiveAvgPool2d((h, w)) if is_map => {
-                let [_, c, _, _] = input.dims4();
-                Ok(Shape::Map(c, *h, *w))
+            Layer::AdaptiveAvgPool2d(size) if is_map => {
+                Ok(map(AdaptiveAvgPool2dShape::new(&input.dims4(), *size)?.output()))
             }
             Layer::BatchNorm2d { channels, .. } => match input {
                 Shape::Map(c, ..) if c == *channels => Ok(input),
                 _ => misfit(format!("it needs {channels} channels")),
             },
             Layer::Linear { inputs, outputs } => match input {
+                _ if *outputs == 0 => misfit("it needs at least one output".to_owned()),
                 Shape::Flat(n) if n == *inputs => Ok(Shape::Flat(*outputs)),
                 _ => misfit(format!("it needs {inputs} features")),
             },
@@ -260,7 +270,7 @@ fn joined(outputs: &[Shape]) -> Option<Shape> {
         if *size.get_or_insert((h, w)) != (h, w) {
             return None;
         }
-        channels += c;
+        channels = usize::checked_add(channels, c)?;
     }
     size.map(|(h, w)| Shape::Map(channels, h, w))
 }

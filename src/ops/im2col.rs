@@ -1,6 +1,7 @@
 //! `im2col` and `col2im`: a sliding window as a matrix (Chellapilla, Puri and Simard, "High
 //! Performance Convolutional Neural Networks for Document Processing", 2006).
 
+use super::size::checked_len;
 use super::{Pair, Real, conv_output_size};
 use crate::{Error, Result};
 
@@ -27,7 +28,7 @@ impl Im2col {
     /// The geometry, with the window's places counted.
     ///
     /// # Errors
-    /// Where the window fits nowhere.
+    /// Where the window fits nowhere, or picture or matrix would be larger than memory can be.
     pub fn new(
         channels: usize,
         input: Pair,
@@ -47,6 +48,8 @@ impl Im2col {
                           and dilation must not be 0";
             return Err(Error::op("im2col", found, needed));
         };
+        checked_len("im2col", &[channels, input.0, input.1])?;
+        checked_len("im2col", &[channels, kernel.0, kernel.1, rows, cols])?;
         Ok(Im2col { channels, input, kernel, stride, padding, dilation, output: (rows, cols) })
     }
 

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 #[cfg(feature = "cuda")]
 use super::cuda::gpu::{Gpu, Memory};
+use super::size::checked_len;
 use super::weighted::{self, Grads, Wants, Weighted};
 use super::{Form, Mat, MatMut, Real, access, gemm, half};
 use crate::{Error, Result};
@@ -68,7 +69,10 @@ impl Sizes {
                 let found = format!("a bias of shape {b:?}");
                 Err(Error::op(OP, found, format!("it needs one of shape [{o}]")))
             }
-            _ => Ok(Sizes { n, i, o }),
+            _ => {
+                [[n, i], [o, i], [n, o]].iter().try_for_each(|s| checked_len(OP, s).map(drop))?;
+                Ok(Sizes { n, i, o })
+            }
         }
     }
 }
@@ -97,7 +101,7 @@ const MANY_ROWS: usize = 512;
 fn kernel<T: Real>(a: Mat<'_, T>, b: Mat<'_, T>) -> Vec<T> {
     let ((rows, inner), (_, columns)) = (a.shape(), b.shape());
     let mut c = vec![T::zero(); rows * columns];
-    if c.is_empty() || rows * columns * inner < SERIAL {
+    if c.is_empty() || (rows * columns).saturating_mul(inner) < SERIAL {
         gemm(a, b, MatMut::new(&mut c, rows, columns), false);
     } else if rows >= columns.min(MANY_ROWS) {
         let height = rows.div_ceil(BLOCKS).next_multiple_of(32);

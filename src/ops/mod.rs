@@ -47,7 +47,7 @@ pub(crate) mod nhwc;
 mod pooling;
 mod real;
 pub mod relu;
-mod size;
+pub(crate) mod size;
 mod unary;
 mod weighted;
 mod widest;

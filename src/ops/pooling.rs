@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::fresh::Fresh;
 use super::widest::widest;
+use super::size::checked_len;
 use super::{Im2col, Pair, Real, pool_output_size};
 use crate::{Error, Result};
 
@@ -30,6 +31,7 @@ pub(super) fn planes(op: &'static str, x: &[usize]) -> Result<(usize, usize, Pai
         return Err(Error::op(op, found, "channels, height and width must not be 0"));
     }
     check_plane(op, (height, width))?;
+    checked_len(op, x)?;
     Ok((batch, channels, (height, width)))
 }
 
@@ -58,6 +60,9 @@ impl Sliding {
         if [kernel, stride, dilation].iter().any(|&(a, b)| a == 0 || b == 0) {
             return refuse("kernel, stride and dilation must not be 0");
         }
+        if kernel.0.checked_mul(kernel.1).is_none_or(|taps| taps >= u32::MAX as usize) {
+            return refuse("a window must have less than 2^32 taps");
+        }
         if padding.0 > kernel.0 / 2 || padding.1 > kernel.1 / 2 {
             return refuse("the padding must be at most half of the kernel");
         }
@@ -70,6 +75,7 @@ impl Sliding {
             return refuse("the dilated kernel must fit into the padded input");
         };
         let output = (rows, cols);
+        check_plane(op, output)?;
         let window = Im2col { channels: 1, input, kernel, stride, padding, dilation, output };
         let sides = [Side::vertical(&window), Side::horizontal(&window)];
         if sides.iter().any(|side| (0..side.places).any(|place| side.taps(place).is_empty())) {

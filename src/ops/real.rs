@@ -1,7 +1,14 @@
 use candle_core::WithDType;
 
-/// The numbers that the ops compute with: `f32` and `f64`.
-pub trait Real: WithDType + num_traits::Float + std::iter::Sum {
+mod sealed {
+    /// Kernels rely on what [`Real`](super::Real) says of slices: no other type says it.
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// The numbers that the ops compute with: `f32` and `f64`, and no others.
+pub trait Real: sealed::Sealed + WithDType + num_traits::Float + std::iter::Sum {
     /// The nearest number to `value`.
     fn of(value: f64) -> Self;
     /// The same number as an `f64`.

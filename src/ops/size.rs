@@ -1,6 +1,45 @@
 //! Output-size and receptive-field arithmetic (Dumoulin and Visin, "A guide to convolution
 //! arithmetic for deep learning", 2016).
 
+use candle_core::Tensor;
+
+use crate::{Error, Result};
+
+/// Most values of a tensor: 2⁵⁴ on 64 bits, so that neither its bytes nor what the kernels make of it
+/// (channels padded to whole vectors, transformed tiles) come near the end of the address space.
+pub(crate) const MOST_VALUES: usize = isize::MAX as usize / 512;
+
+/// Values of a tensor of this shape, sides of 0 counted as 1: whatever part of the product is made, in
+/// whatever order, does not overflow then.
+///
+/// # Errors
+/// Where there are more than [`MOST_VALUES`].
+pub(crate) fn checked_len(op: &'static str, shape: &[usize]) -> Result<usize> {
+    let len = shape.iter().try_fold(1usize, |len, &side| len.checked_mul(side.max(1)));
+    len.filter(|&len| len <= MOST_VALUES).ok_or_else(|| {
+        let needed = format!("a tensor may have {MOST_VALUES} values, sides of 0 not counted");
+        Error::op(op, format!("shape {shape:?}"), needed)
+    })
+}
+
+/// Refuses what an op on a CPU is about to make where memory for it cannot be had: an allocation that
+/// fails ends the program. Small results are not asked for.
+///
+/// # Errors
+/// Says how large it is.
+pub(crate) fn check_room(op: &'static str, x: &Tensor, shape: &[usize]) -> Result<()> {
+    const SMALL: usize = 1 << 28;
+    let len = checked_len(op, shape)?;
+    if len < SMALL || !x.device().is_cpu() {
+        return Ok(());
+    }
+    let bytes = len * x.dtype().size_in_bytes();
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
+        let found = format!("sizes of which {shape:?} follow, {bytes} bytes");
+        Error::op(op, found, "there is not so much memory")
+    })
+}
+
 /// Height and width, in this order: of a kernel, a stride, a padding, a picture.
 pub type Pair = (usize, usize);
 
@@ -79,10 +118,10 @@ impl ReceptiveField {
 
     /// The field after one more window layer.
     pub fn after(self, kernel: usize, stride: usize, padding: usize, dilation: usize) -> Self {
-        let reach = dilation * kernel.saturating_sub(1);
+        let reach = dilation.saturating_mul(kernel.saturating_sub(1));
         ReceptiveField {
-            size: self.size + reach * self.stride,
-            stride: self.stride * stride,
+            size: self.size.saturating_add(reach.saturating_mul(self.stride)),
+            stride: self.stride.saturating_mul(stride),
             start: self.start + (reach as f64 / 2.0 - padding as f64) * self.stride as f64,
         }
     }

@@ -39,7 +39,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 use super::forward::{AuxLogits, Output};
-use super::{Network, Params};
+use super::{Entry, Layer, Network, ParamSpec, Params, Role};
 use crate::ops::access;
 use crate::ops::nhwc::conv::Maps;
 use crate::ops::nhwc::lanes::{Isa, padded};
@@ -48,6 +48,7 @@ use crate::ops::nhwc::pack::Panels;
 use crate::ops::nhwc::pixels::{self, MapsMut};
 use crate::ops::nhwc::pool::Tap;
 use crate::ops::nhwc::winograd::{Filters, Scratch};
+use crate::ops::size::checked_len;
 use crate::{Error, Result};
 use buffers::Buffers;
 use narrow::Blocks;
@@ -100,6 +101,8 @@ pub struct Engine {
     /// By root.
     gradients: Vec<Option<Vec<f32>>>,
     kept: Vec<Kept>,
+    /// What it was laid out for: the tensors of its network, and which of them are trained.
+    laid_out: Vec<(ParamSpec, bool)>,
     /// Gradients of parameters, by their place in [`Params::entries`].
     parameters: Vec<Option<Vec<f32>>>,
     /// The largest of those that were handed over, for the next.
@@ -146,6 +149,7 @@ impl Engine {
         if !entries.iter().all(|entry| entry.spec.role.is_buffer() || fits(&entry.var)) {
             return Ok(None);
         }
+        of_layers(layers, params)?;
         // It is laid out once for what is trained, and does not change from epoch to epoch.
         if purpose == Purpose::Train && entries.iter().any(|entry| entry.thaw > 0) {
             return Ok(None);
@@ -162,7 +166,8 @@ impl Engine {
             activations: vec![None; values],
             gradients: vec![None; values],
             kept: plan.nodes.iter().map(|_| Kept::default()).collect(),
-            parameters: vec![None; params.entries().len()],
+            laid_out: entries.iter().map(|e| (e.spec.clone(), e.trainable)).collect(),
+            parameters: vec![None; entries.len()],
             spare: Vec::new(),
             panels: Panels::default(),
             filters: Filters::default(),
@@ -178,12 +183,15 @@ impl Engine {
     /// [`Engine::backward`].
     ///
     /// # Errors
-    /// Where the pictures have another size, or a batch norm sees a single value.
+    /// Where the pictures have another size, the parameters are not those of its network, or a batch norm
+    /// sees a single value.
     pub fn forward(&mut self, params: &Params, images: &Tensor, seed: u64) -> Result<Output> {
         if self.purpose == Purpose::Eval {
             let message = "an engine made for evaluation does not train; use Engine::training";
             return Err(Error::Setting(message.to_owned()));
         }
+        self.check(params)?;
+        self.ends.clear();
         self.load(images)?;
         in_pool(|| self.forward_steps(params, seed))?;
         let logits = self.end(self.plan.logits)?;
@@ -199,8 +207,9 @@ impl Engine {
     /// `loss.backward()`. See [`Engine::gradient`].
     ///
     /// # Errors
-    /// Where there was no forward pass.
+    /// Where there was no forward pass, or the parameters or gradients are not those of its network.
     pub fn backward(&mut self, params: &Params, grads: &GradStore) -> Result<()> {
+        self.check(params)?;
         self.release_gradients();
         self.begin_backward(grads)?;
         in_pool(|| self.backward_steps(params, &mut Gradients::Keep))
@@ -212,13 +221,14 @@ impl Engine {
     /// finds them in the cache, and needs no memory for all gradients at once.
     ///
     /// # Errors
-    /// Where there was no forward pass, and those of `take`.
+    /// Those of [`Engine::backward`], and those of `take`.
     pub fn backward_into(
         &mut self,
         params: &Params,
         grads: &GradStore,
         take: &mut TakeGradient<'_>,
     ) -> Result<()> {
+        self.check(params)?;
         self.release_gradients();
         self.begin_backward(grads)?;
         in_pool(|| self.backward_steps(params, &mut Gradients::HandOver(take)))
@@ -251,6 +261,11 @@ impl Engine {
         for (value, logits) in std::mem::take(&mut self.ends) {
             let Some(grad) = grads.get(&logits) else { continue };
             let Value { root, channels, step, .. } = self.plan.values[value];
+            if grad.dims() != [self.pictures, channels] || grad.dtype() != DType::F32 {
+                let found = format!("gradients {:?} of {:?}", grad.dims(), grad.dtype());
+                let needed = format!("its logits are [{}, {channels}] of f32", self.pictures);
+                return Err(Error::op("engine", found, needed));
+            }
             let mut to = self.buffers.take(self.pictures * step);
             let rows = grad.to_vec2::<f32>()?;
             for (to, row) in to.chunks_exact_mut(step).zip(&rows) {
@@ -270,15 +285,34 @@ impl Engine {
     /// Logits [N, classes] of pictures [N, C, H, W] in evaluation mode.
     ///
     /// # Errors
-    /// Where the pictures have another size.
+    /// Where the pictures have another size, or the parameters are not those of its network.
     pub fn logits(&mut self, params: &Params, images: &Tensor) -> Result<Tensor> {
         if self.purpose == Purpose::Train {
             let message = "an engine made for training does not evaluate; use Engine::evaluation";
             return Err(Error::Setting(message.to_owned()));
         }
+        self.check(params)?;
         self.load(images)?;
         in_pool(|| self.forward_steps(params, 0))?;
         self.rows(self.plan.logits)
+    }
+
+    /// Refuses parameters that it was not laid out for: the kernels go by the sizes of its network.
+    fn check(&self, params: &Params) -> Result<()> {
+        let entries = params.entries();
+        if entries.len() != self.laid_out.len() {
+            let found = format!("{} tensors of parameters", entries.len());
+            return Err(Error::op("engine", found, format!("its network has {}", self.laid_out.len())));
+        }
+        for (entry, (spec, trainable)) in entries.iter().zip(&self.laid_out) {
+            fits(entry, spec)?;
+            if self.purpose == Purpose::Train && entry.trainable != *trainable {
+                let found = format!("{} {}", spec.name, if *trainable { "frozen" } else { "thawed" });
+                let needed = "an engine trains what was trained when it was made; make a new one";
+                return Err(Error::op("engine", found, needed));
+            }
+        }
+        Ok(())
     }
 
     /// Lays a batch out channels-last.
@@ -293,6 +327,9 @@ impl Engine {
                 format!("this engine takes [N, {}, {}, {}] of f32", input.0, input.1, input.2);
             return Err(Error::op("engine", found, needed));
         }
+        let values = self.plan.values.iter().map(|value| value.pixels().saturating_mul(value.step));
+        let largest = values.max().unwrap_or(0);
+        checked_len("engine", &[n, largest])?;
         self.pictures = n;
         let images = images.contiguous()?;
         let values = access::values::<f32>("engine", &images)?;
@@ -344,6 +381,25 @@ impl Engine {
             }
         }
     }
+}
+
+/// Refuses parameters that are not those of a tree, as a network's may have become.
+fn of_layers(layers: &Layer, params: &Params) -> Result<()> {
+    layers.state_specs().iter().try_for_each(|spec| fits(params.get(&spec.name)?, spec))
+}
+
+/// Refuses a tensor that is not what `spec` says, or not one that the kernels can read.
+fn fits(entry: &Entry, spec: &ParamSpec) -> Result<()> {
+    let var = entry.var.as_tensor();
+    let dtype = if spec.role == Role::BatchesTracked { DType::I64 } else { DType::F32 };
+    let same = entry.spec.name == spec.name && var.dims() == spec.shape && var.is_contiguous();
+    if same && var.dtype() == dtype && var.device().is_cpu() {
+        return Ok(());
+    }
+    let Entry { spec: ParamSpec { name, .. }, .. } = entry;
+    let found = format!("parameter {name} {:?} of {:?}", var.dims(), var.dtype());
+    let needed = format!("its network has {} {:?}, {dtype:?} on a CPU", spec.name, spec.shape);
+    Err(Error::op("engine", found, needed))
 }
 
 /// Weights and bias of a convolution for evaluation: `w·s` and `β + (b - μ)·s` with `s = γ / √(σ² + ε)`

@@ -259,11 +259,11 @@ impl Plan {
         let Some(node) = self.nodes.iter_mut().find(|node| node.x == self.image) else { return };
         let Kind::Conv(conv) = &mut node.kind else { return };
         let w = conv.window;
-        if w.dilation.1 != 1 {
-            return;
-        }
         let input = (w.input.0 + 2 * w.padding.0, w.input.1 + 2 * w.padding.1);
         let window = Im2col { input, kernel: (w.kernel.0, 1), padding: (0, 0), ..w };
+        if w.dilation.1 != 1 || !Gather::counts(&window) {
+            return;
+        }
         (self.frame, self.slack) = (w.padding, w.kernel.1 * conv.shape.inputs);
         (conv.stem, conv.window, conv.tiles) = (true, window, None);
         (conv.forward, conv.runs) = (Gather::forward(&window), Runs::new(&window));
@@ -472,6 +472,9 @@ impl Builder<'_> {
                 let weight = [conv.outputs, conv.inputs, conv.kernel.0, conv.kernel.1];
                 let shape = Conv2dShape::new(&dims, &weight, &conv.params).ok()?;
                 let window = shape.window;
+                if !Gather::counts(&window) {
+                    return None;
+                }
                 let (weight, bias) = (self.entry(path, "weight")?, self.entry(path, "bias"));
                 let trains = self.trains(&[Some(weight), bias]);
                 let kind = Kind::Conv(Box::new(Conv {

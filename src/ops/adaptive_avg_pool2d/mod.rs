@@ -15,6 +15,7 @@ use candle_core::Tensor;
 use super::avg_pool2d::{Means, Span, kernel, portable};
 #[cfg(feature = "cuda")]
 use super::cuda::gpu::{Gpu, Memory, form_runs};
+use super::size::{check_room, checked_len};
 use super::unary::{self, Unary};
 use super::{Form, Pair, Real, access, pooling};
 use crate::{Error, Result};
@@ -46,6 +47,7 @@ impl AdaptiveAvgPool2dShape {
             return Err(Error::op(OP, found, "height and width must not be 0"));
         }
         pooling::check_plane(OP, output)?;
+        checked_len(OP, &[batch, channels, output.0, output.1])?;
         Ok(AdaptiveAvgPool2dShape { batch, channels, input, output })
     }
 
@@ -67,7 +69,10 @@ impl AdaptiveAvgPool2dShape {
 
 /// What output `i` of `output` averages of `input` pixels.
 fn span(i: usize, input: usize, output: usize) -> Span {
+    // Sides have less than 2^32 pixels: in 64 bits their product fits on every machine.
+    let (i, input, output) = (i as u64, input as u64, output as u64);
     let (start, end) = (i * input / output, ((i + 1) * input).div_ceil(output));
+    let (start, end) = (start as usize, end as usize);
     Span { start, end, count: end - start }
 }
 
@@ -87,6 +92,7 @@ pub fn adaptive_avg_pool2d(x: &Tensor, output: Pair) -> Result<Tensor> {
 pub fn adaptive_avg_pool2d_as(form: Form, x: &Tensor, output: Pair) -> Result<Tensor> {
     access::same_kind(OP, &[x])?;
     let shape = AdaptiveAvgPool2dShape::new(x.dims(), output)?;
+    check_room(OP, x, &shape.output())?;
     match form {
         Form::Portable => Ok(portable::means(&shape.means(), x)?),
         _ => unary::apply(x, AdaptiveAvgPool2d { shape, form }),

@@ -16,6 +16,7 @@ use candle_core::Tensor;
 #[cfg(feature = "cuda")]
 use super::cuda::gpu::{Gpu, Memory, form_runs};
 use super::pooling::{self, Sliding};
+use super::size::{check_room, checked_len};
 use super::unary::{self, Unary};
 use super::{Form, Im2col, Pair, Real, access};
 use crate::{Error, Result};
@@ -89,13 +90,15 @@ impl AvgPool2dShape {
             return Err(Error::op(OP, "divisor_override 0", "the divisor must not be 0"));
         }
         let sliding = Sliding { kernel, stride, padding, dilation: (1, 1), ceil_mode };
-        Ok(AvgPool2dShape {
+        let shape = AvgPool2dShape {
             batch,
             channels,
             window: sliding.over(OP, input)?,
             count_include_pad: params.count_include_pad,
             divisor_override: params.divisor_override,
-        })
+        };
+        checked_len(OP, &shape.output())?;
+        Ok(shape)
     }
 
     /// The output's dimensions [N, C, OH, OW].
@@ -138,6 +141,10 @@ pub fn avg_pool2d(x: &Tensor, params: &AvgPool2dParams) -> Result<Tensor> {
 pub fn avg_pool2d_as(form: Form, x: &Tensor, params: &AvgPool2dParams) -> Result<Tensor> {
     access::same_kind(OP, &[x])?;
     let shape = AvgPool2dShape::new(x.dims(), params)?;
+    check_room(OP, x, &shape.output())?;
+    if form == Form::Definition {
+        check_room(OP, x, &[shape.window.rows(), shape.window.cols()])?;
+    }
     match form {
         Form::Portable => Ok(portable::means(&Means::of(&shape), x)?),
         _ => unary::apply(x, AvgPool2d { shape, form }),

@@ -22,6 +22,7 @@ use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor, Var};
 
 use super::access::{self, by_dtype};
+use super::size::checked_len;
 use super::{Form, Real};
 use crate::{Error, Result};
 
@@ -272,6 +273,7 @@ impl Args<'_> {
     /// Checks that everything fits together.
     fn check(&self, params: &BatchNorm2dParams, training: bool, relu: bool) -> Result<Norm> {
         let (batch, channels, height, width) = access::dims4(OP, self.x)?;
+        checked_len(OP, self.x.dims())?;
         let eps = params.eps;
         if !(eps >= 0.0 && eps.is_finite()) {
             return Err(Error::op(OP, format!("eps {eps}"), "it must be 0 or a positive number"));

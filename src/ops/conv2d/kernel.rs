@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::{Conv2dShape, channels_last, pointwise};
 use crate::ops::gemm::gemm_on_threads;
+use crate::ops::nhwc::conv::Gather;
 use crate::ops::weighted::{Grads, Wants};
 use crate::ops::{Im2col, Mat, MatMut, Real, gemm};
 
@@ -29,8 +30,9 @@ pub(super) const WEIGHT_PARTS: usize = 8;
 /// `y = w · im2col(x) + b`, [N, O, OH, OW].
 ///
 /// # Panics
-/// If a slice is shorter than `shape` says.
+/// If a slice is shorter than `shape` says, or that is no shape that [`Conv2dShape::new`] gives.
 pub fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], b: Option<&[T]>) -> Vec<T> {
+    shape.assert_holds(x.len(), w.len(), b.map(<[T]>::len), None);
     let len = shape.output().iter().product();
     if pointwise::suits(shape) && len > 0 {
         let mut y = pointwise::forward(shape, x, w);
@@ -58,7 +60,8 @@ pub fn forward<T: Real>(shape: &Conv2dShape, x: &[T], w: &[T], b: Option<&[T]>) 
 fn in_vectors(shape: &Conv2dShape) -> bool {
     // One tap reads every value once: to move the maps would take longer than what is gained.
     let one_tap = shape.window.kernel == (1, 1);
-    shape.groups == 1 && shape.window.channels >= channels_last::LEAST_CHANNELS && !one_tap
+    let wide = shape.window.channels >= channels_last::LEAST_CHANNELS;
+    shape.groups == 1 && wide && !one_tap && Gather::counts(&shape.window)
 }
 
 /// The forward pass by im2col and a product.
@@ -91,7 +94,7 @@ fn forward_by_columns<T: Real>(
 /// The gradients that are wanted, from `dy` [N, O, OH, OW].
 ///
 /// # Panics
-/// If a slice is shorter than `shape` says.
+/// If a slice is shorter than `shape` says, or that is no shape that [`Conv2dShape::new`] gives.
 pub fn backward<T: Real>(
     shape: &Conv2dShape,
     x: &[T],
@@ -99,6 +102,7 @@ pub fn backward<T: Real>(
     dy: &[T],
     wants: Wants,
 ) -> Grads<T> {
+    shape.assert_holds(x.len(), w.len(), None, Some(dy.len()));
     if let Some(grads) = backward_in_vectors(shape, x, w, dy, wants) {
         return grads;
     }

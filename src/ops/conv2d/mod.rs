@@ -17,8 +17,9 @@ use candle_core::{Shape, Tensor};
 
 #[cfg(feature = "cuda")]
 use super::cuda::gpu::{Gpu, Memory, form_runs};
+use super::size::{check_room, checked_len};
 use super::weighted::{self, Grads, Wants, Weighted};
-use super::{Form, Im2col, Pair, Real, access};
+use super::{Form, Im2col, Pair, Real, access, pooling};
 use crate::{Error, Result};
 
 const OP: &str = "conv2d";
@@ -65,12 +66,16 @@ impl Conv2dShape {
             let found = format!("input {x:?} and weight {w:?}");
             return Err(Error::op(OP, found, "it needs [N, C, H, W] and [O, C/groups, KH, KW]"));
         };
+        if [channels, height, width, out].contains(&0) {
+            let found = format!("input {x:?} and weight {w:?}");
+            return Err(Error::op(OP, found, "channels, height and width must not be 0"));
+        }
         let groups = params.groups;
         if groups == 0 || channels % groups != 0 || out % groups != 0 {
             let found = format!("{channels} channels in, {out} out and {groups} groups");
             return Err(Error::op(OP, found, "both channel counts must be divisible by groups"));
         }
-        if group_in * groups != channels {
+        if group_in != channels / groups {
             let found = format!("input {x:?}, weight {w:?} and {groups} groups");
             let needed = format!("the weight's second dimension must be {}", channels / groups);
             return Err(Error::op(OP, found, needed));
@@ -81,7 +86,35 @@ impl Conv2dShape {
                 Error::Op { found, needed, .. } => Error::Op { op: OP, found, needed },
                 other => other,
             })?;
-        Ok(Conv2dShape { batch, groups, group_out: out / groups, window })
+        let shape = Conv2dShape { batch, groups, group_out: out / groups, window };
+        for sides in [x, w, &shape.output()] {
+            checked_len(OP, sides)?;
+        }
+        // What the weight's gradient is summed in, for all pictures of a part.
+        checked_len(OP, &[batch, groups, window.rows(), window.cols()])?;
+        Ok(shape)
+    }
+
+    /// Holds sizes that were not made by [`Conv2dShape::new`] to the same rules, and slices to the
+    /// sizes: the kernels address memory by them.
+    ///
+    /// # Panics
+    /// If these are no sizes of a convolution, or a slice is shorter than they say.
+    fn assert_holds(&self, x: usize, w: usize, b: Option<usize>, dy: Option<usize>) {
+        let Conv2dShape { batch, groups, group_out, window } = *self;
+        let Im2col { channels, input, kernel, stride, padding, dilation, .. } = window;
+        let out = groups.checked_mul(group_out);
+        let sound = groups.checked_mul(channels).zip(out).and_then(|(channels, out)| {
+            let params = Conv2dParams { stride, padding, dilation, groups };
+            let x = [batch, channels, input.0, input.1];
+            Conv2dShape::new(&x, &[out, window.channels, kernel.0, kernel.1], &params).ok()
+        });
+        assert!(sound == Some(*self), "no sizes of a convolution: {self:?}");
+        let len = |sides: &[usize]| sides.iter().product::<usize>();
+        assert!(x >= len(&[batch, groups, window.pixels()]), "x is shorter than its shape");
+        assert!(w >= len(&[groups, group_out, window.rows()]), "w is shorter than its shape");
+        assert!(b.is_none_or(|b| b == groups * group_out), "the bias has another length");
+        assert!(dy.is_none_or(|dy| dy >= len(&self.output())), "dy is shorter than its shape");
     }
 
     /// The output's dimensions [N, O, OH, OW].
@@ -126,7 +159,19 @@ pub fn conv2d_as(
             return Err(Error::op(OP, found, format!("it needs one of shape [{out}]")));
         }
     }
+    check_room(OP, x, &shape.output())?;
+    let window = &shape.window;
+    match form {
+        Form::Kernel => {}
+        Form::Definition => check_room(OP, x, &[window.rows(), window.cols()])?,
+        Form::Portable => {
+            check_room(OP, x, &[shape.batch, shape.groups, window.rows(), window.cols()])?;
+        }
+    }
     if form == Form::Portable {
+        // Its windows are gathered by positions of 32 bits in padded planes.
+        let ((h, w), (top, left)) = (window.input, window.padding);
+        pooling::check_plane(OP, (h + 2 * top, w + 2 * left))?;
         return Ok(portable::conv2d(&shape, x, weight, bias)?);
     }
     weighted::apply(x, weight, bias, Conv2d { shape, form })

@@ -29,7 +29,7 @@ impl<'a, T: Real> Mat<'a, T> {
     /// Rows of `cols` values that begin `row_stride` apart.
     ///
     /// # Panics
-    /// If `data` is too short: the caller is an op that has checked its shapes.
+    /// If `data` is too short.
     pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(fits(data.len(), rows, cols, row_stride), "matrix outside its slice");
         Mat { data, rows, cols, row_stride, col_stride: 1 }
@@ -59,7 +59,9 @@ impl<'a, T: Real> Mat<'a, T> {
     pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
         assert!(rows.start <= rows.end && rows.end <= self.rows, "no such rows");
         assert!(cols.start <= cols.end && cols.end <= self.cols, "no such columns");
-        let start = rows.start * self.row_stride + cols.start * self.col_stride;
+        // A block without elements may begin anywhere.
+        let down = rows.start.saturating_mul(self.row_stride);
+        let start = down.saturating_add(cols.start.saturating_mul(self.col_stride));
         let data = &self.data[start.min(self.data.len())..];
         Mat { data, rows: rows.len(), cols: cols.len(), ..self }
     }
@@ -105,8 +107,13 @@ impl<'a, T: Real> MatMut<'a, T> {
     }
 }
 
+/// Whether so many rows, so far apart, lie inside a slice; sizes whose product overflows do not.
 fn fits(len: usize, rows: usize, cols: usize, row_stride: usize) -> bool {
-    rows == 0 || cols == 0 || (rows - 1) * row_stride + cols <= len
+    if rows == 0 || cols == 0 {
+        return true;
+    }
+    let end = (rows - 1).checked_mul(row_stride).and_then(|last| last.checked_add(cols));
+    end.is_some_and(|end| end <= len)
 }
 
 /// `c = a·b`, or `c += a·b` where `add`; on the calling thread, so the same bits every time.
@@ -166,7 +173,7 @@ pub(crate) fn gemm_on_threads<T: Real>(a: Mat<'_, T>, b: Mat<'_, T>, c: MatMut<'
     const ROWS: usize = 128;
     let MatMut { data, rows, cols, row_stride } = c;
     assert!(a.rows == rows, "gemm shapes do not match");
-    data.par_chunks_mut(ROWS * row_stride.max(1)).zip(0..rows.div_ceil(ROWS)).for_each(
+    data.par_chunks_mut(ROWS.saturating_mul(row_stride.max(1))).zip(0..rows.div_ceil(ROWS)).for_each(
         |(data, piece)| {
             let rows = piece * ROWS..(piece * ROWS + ROWS).min(rows);
             let c = MatMut::strided(data, rows.len(), cols, row_stride);
@@ -211,6 +218,46 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Sizes whose products overflow are as much too large as others, and what has no elements is no
+    /// harm however it is described.
+    #[test]
+    fn matrices_lie_inside_their_slices() {
+        let refused = |make: &dyn Fn()| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).is_err()
+        };
+        let (four, most) = ([1.0f32; 4], usize::MAX);
+        for (rows, cols, stride) in [
+            (257, 1, 1 << 56),
+            (3, 2, most / 2 + 1),
+            (2, most, 1),
+            (most, most, most),
+            (2, 3, 2),
+            (5, 1, 1),
+            (1, 5, 0),
+            (most, 1, most),
+        ] {
+            assert!(refused(&|| _ = Mat::strided(&four, rows, cols, stride)), "{rows}x{cols}");
+            let make = || _ = MatMut::strided(&mut four.clone(), rows, cols, stride);
+            assert!(refused(&make), "{rows}x{cols}");
+        }
+        assert!(refused(&|| _ = Mat::new(&four, 1 << 33, 1 << 33)));
+        assert!(refused(&|| _ = MatMut::strided(&mut four.clone(), 2, 2, 1)), "rows overlap");
+        assert!(refused(&|| _ = Mat::new(&four, 2, 2).block(0..3, 0..1)));
+        assert!(refused(&|| _ = Mat::new(&four, 2, 2).at(2, 0)));
+
+        // One row has no stride to speak of; none at all has nothing to read.
+        let (mut one, row) = ([0.0], Mat::strided(&four, 1, 4, most));
+        gemm(row, row.t(), MatMut::strided(&mut one, 1, 1, most), false);
+        assert_eq!(one, [4.0]);
+        gemm_on_threads(row, row.t(), MatMut::strided(&mut one, 1, 1, most), true);
+        assert_eq!(one, [8.0]);
+        let empty = Mat::strided(&four, 2, 0, most);
+        assert_eq!(empty.block(1..2, 0..0).shape(), (1, 0));
+        let mut zeros = [1.0; 4];
+        gemm(empty, Mat::strided(&four, 0, 2, most), MatMut::new(&mut zeros, 2, 2), false);
+        assert_eq!(zeros, [0.0; 4]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use candle_core::Tensor;
 
 #[cfg(feature = "cuda")]
 use super::cuda::gpu::{Gpu, Memory, form_runs};
+use super::size::checked_len;
 use super::unary::{self, Unary};
 use super::{Form, Real, access};
 use crate::{Error, Result};
@@ -66,6 +67,7 @@ impl LrnShape {
         if params.size == 0 {
             return Err(Error::op(OP, "size 0", "it must add up at least one channel"));
         }
+        checked_len(OP, x)?;
         Ok(LrnShape { dims: [batch, channels, height, width], params: *params })
     }
 

@@ -18,6 +18,7 @@ use candle_core::{Device, Tensor};
 #[cfg(feature = "cuda")]
 use super::cuda::gpu::{Gpu, Memory, form_runs};
 use super::pooling::{self, Sliding};
+use super::size::{check_room, checked_len};
 use super::unary::{self, Unary};
 use super::{Form, Im2col, Pair, Real, access};
 #[cfg(feature = "cuda")]
@@ -81,7 +82,9 @@ impl MaxPool2dShape {
         let MaxPool2dParams { kernel, stride, padding, dilation, ceil_mode } = *params;
         let (batch, channels, input) = pooling::planes(OP, x)?;
         let sliding = Sliding { kernel, stride, padding, dilation, ceil_mode };
-        Ok(MaxPool2dShape { batch, channels, window: sliding.over(OP, input)? })
+        let shape = MaxPool2dShape { batch, channels, window: sliding.over(OP, input)? };
+        checked_len(OP, &shape.output())?;
+        Ok(shape)
     }
 
     /// The output's dimensions [N, C, OH, OW].
@@ -109,7 +112,7 @@ pub fn max_pool2d(x: &Tensor, params: &MaxPool2dParams) -> Result<Tensor> {
 /// # Errors
 /// Where shape, type or settings do not fit together.
 pub fn max_pool2d_as(form: Form, x: &Tensor, params: &MaxPool2dParams) -> Result<Tensor> {
-    let shape = check(x, params)?;
+    let shape = check(form, x, params)?;
     match form {
         Form::Portable => Ok(portable::max_pool2d(&shape, x)?.0),
         _ => unary::apply(x, MaxPool2d::new(shape, form)),
@@ -134,7 +137,7 @@ pub fn max_pool2d_with_indices_as(
     x: &Tensor,
     params: &MaxPool2dParams,
 ) -> Result<(Tensor, Tensor)> {
-    let shape = check(x, params)?;
+    let shape = check(form, x, params)?;
     if form == Form::Portable {
         return Ok(portable::max_pool2d(&shape, x)?);
     }
@@ -144,9 +147,15 @@ pub fn max_pool2d_with_indices_as(
     Ok((y, Tensor::from_slice(indices, &shape.output()[..], &Device::Cpu)?))
 }
 
-fn check(x: &Tensor, params: &MaxPool2dParams) -> Result<MaxPool2dShape> {
+fn check(form: Form, x: &Tensor, params: &MaxPool2dParams) -> Result<MaxPool2dShape> {
     access::same_kind(OP, &[x])?;
-    MaxPool2dShape::new(x.dims(), params)
+    let shape = MaxPool2dShape::new(x.dims(), params)?;
+    check_room(OP, x, &shape.output())?;
+    if form == Form::Portable {
+        let Im2col { kernel: (kh, kw), output: (oh, ow), .. } = shape.window;
+        check_room(OP, x, &[shape.batch, shape.channels, kh, kw, oh, ow])?;
+    }
+    Ok(shape)
 }
 
 /// The op behind the definition and the kernel.

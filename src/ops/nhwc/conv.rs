@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::lanes::{Isa, LANES, padded};
 use super::pack::Panels;
+use super::maps_len;
 use super::shared::Shared;
 use super::tile::{self, Dot, Epilogue, Outer};
 use crate::ops::Im2col;
@@ -34,6 +35,15 @@ pub(crate) struct Gather {
 const SMALL: usize = 256;
 
 impl Gather {
+    /// Whether the pixels of these maps, and the entries of the table, can be counted in 31 bits: of
+    /// larger ones there is no `Gather`.
+    pub(crate) fn counts(window: &Im2col) -> bool {
+        let ((height, width), taps) = (window.input, window.kernel.0 * window.kernel.1);
+        [height * width, window.cols()].iter().all(|pixels| {
+            pixels.checked_mul(taps).is_some_and(|entries| entries <= i32::MAX as usize)
+        })
+    }
+
     /// Output pixels from input pixels.
     pub(crate) fn forward(window: &Im2col) -> Self {
         let (rows, cols) = window.output;
@@ -248,9 +258,10 @@ pub(crate) fn convolve(
         return;
     }
     let wide = padded(w.outputs);
-    let x_len = (pictures * g.source_pixels - 1) * x.step + w.depth;
-    let y_len = (pictures * g.order.len() - 1) * y_step + wide;
+    let x_len = maps_len(&[pictures, g.source_pixels], x.step, w.depth);
+    let y_len = maps_len(&[pictures, g.order.len()], y_step, wide);
     assert!(x.data.len() >= x_len && y.len() >= y_len && w.taps == g.taps, "conv outside its maps");
+    assert!(w.fits(isa), "weights laid out for another kernel");
     let zeros = vec![0.0; padded(w.depth)];
     let (most, vectors) = isa.tile();
     let tiles = g.tiles(pictures, most);
@@ -486,12 +497,13 @@ pub(crate) fn weight_gradient(
     dw: &mut [f32],
 ) {
     let wide = padded(outputs);
-    assert!(dw.len() >= runs.taps * depth * wide, "dw too short");
+    assert!(dw.len() >= maps_len(&[runs.taps, depth], wide, wide), "dw too short");
     if pictures == 0 || runs.y_pixels == 0 {
         return dw.fill(0.0);
     }
-    assert!(x.data.len() >= (pictures * runs.x_pixels - 1) * x.step + depth, "x too short");
-    assert!(dy.data.len() >= (pictures * runs.y_pixels - 1) * dy.step + wide, "dy too short");
+    let (x_pixels, y_pixels) = ([pictures, runs.x_pixels], [pictures, runs.y_pixels]);
+    assert!(x.data.len() >= maps_len(&x_pixels, x.step, depth), "x too short");
+    assert!(dy.data.len() >= maps_len(&y_pixels, dy.step, wide), "dy too short");
     let (most, vectors) = isa.tile();
     let (tiles, width) = (depth.div_ceil(most), vectors * LANES);
     let panels = wide.div_ceil(width);

@@ -50,12 +50,13 @@ impl Isa {
         let mut isas = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if std::arch::is_x86_feature_detected!("avx512f") {
+            let avx2 = std::arch::is_x86_feature_detected!("avx2")
+                && std::arch::is_x86_feature_detected!("fma");
+            // What is compiled for AVX-512 is compiled for both.
+            if avx2 && std::arch::is_x86_feature_detected!("avx512f") {
                 isas.push(Isa::Avx512);
             }
-            if std::arch::is_x86_feature_detected!("avx2")
-                && std::arch::is_x86_feature_detected!("fma")
-            {
+            if avx2 {
                 isas.push(Isa::Avx2);
             }
         }

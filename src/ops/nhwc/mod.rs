@@ -28,5 +28,17 @@ pub(crate) fn grown(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
     &mut values[..len]
 }
 
+/// How long a slice must be that holds maps of so many pixels, their product, `step` apart, of which
+/// each has `wide` values: `usize::MAX`, which no slice has, where that cannot be counted.
+pub(crate) fn maps_len(pixels: &[usize], step: usize, wide: usize) -> usize {
+    let count = pixels.iter().try_fold(1usize, |count, &side| count.checked_mul(side));
+    match count {
+        Some(0) => Some(0),
+        Some(count) => (count - 1).checked_mul(step).and_then(|last| last.checked_add(wide)),
+        None => None,
+    }
+    .unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests;

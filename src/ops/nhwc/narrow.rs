@@ -20,6 +20,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::lanes::{Isa, LANES, Lanes, for_each_isa};
+use super::maps_len;
 use super::order::transpose_each;
 use super::pack::WeightShape;
 use super::pool::windows;
@@ -282,7 +283,8 @@ fn products(
     let targets = pack.tiles.last().map_or(0, |tile| tile.end);
     let (x_plane, y_plane) = (from.0 * from.1 * BLOCK, to.0 * to.1 * BLOCK);
     let blocks = y.len() / (targets * y_plane);
-    assert!(x.len() >= blocks * pack.sources * x_plane, "x too short");
+    assert!(x.len() >= maps_len(&[blocks, pack.sources], x_plane, x_plane), "x too short");
+    assert!(bias.is_none_or(|bias| bias.len() >= targets), "bias too short");
     let vectors = isa.tile().1;
     let y = Shared::new(y);
     (0..blocks * to.0).into_par_iter().for_each(|item| {

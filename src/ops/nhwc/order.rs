@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::lanes::{Isa, LANES, padded};
+use super::maps_len;
 use super::shared::Shared;
 
 /// Rows and columns of a task.
@@ -59,8 +60,11 @@ pub(super) fn transpose_each(
     (to, to_step): (&mut [f32], usize),
 ) {
     let isa = Isa::best();
-    assert!(from_step >= cols && from.len() >= n * rows * from_step, "matrices too short");
-    assert!(to_step >= rows && to.len() >= n * cols * to_step, "result too short");
+    let (from_len, to_len) = (&[n, rows], &[n, cols]);
+    let (from_len, to_len) =
+        (maps_len(from_len, from_step, from_step), maps_len(to_len, to_step, to_step));
+    assert!(from_step >= cols && from.len() >= from_len, "matrices too short");
+    assert!(to_step >= rows && to.len() >= to_len, "result too short");
     let to = Shared::new(to);
     let (down, across) = (rows.div_ceil(TASK), cols.div_ceil(TASK));
     (0..n * down * across).into_par_iter().for_each(|task| {

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::lanes::{Isa, LANES, padded};
+use super::maps_len;
 
 /// Weights in panels of as many outputs as a tile is wide: panel p is [taps][depth][its outputs], its
 /// last outputs 0 where there are no more.
@@ -32,6 +33,12 @@ impl Panels {
         self.width = isa.tile().1 * LANES;
         (self.taps, self.depth, self.outputs) = (taps, depth, outputs);
         self.data.resize(taps * depth * padded(outputs), 0.0);
+    }
+
+    /// Whether all panels are there, as wide as this instruction set's tiles.
+    pub(super) fn fits(&self, isa: Isa) -> bool {
+        let len = maps_len(&[self.taps, self.depth], padded(self.outputs), padded(self.outputs));
+        self.width == isa.tile().1 * LANES && self.data.len() >= len
     }
 
     /// Panel `p`.

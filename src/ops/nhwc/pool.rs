@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::conv::Maps;
 use super::lanes::{Isa, LANES, for_each_isa};
+use super::maps_len;
 use super::pixels::MapsMut;
 use crate::ops::Im2col;
 use crate::ops::avg_pool2d::{Means, Span};
@@ -36,8 +37,12 @@ pub(crate) fn max_pool(
     let ((rows, cols), (height, width)) = (window.output, window.input);
     let (s, p, d) = (window.stride, window.padding, window.dilation);
     let step = y.step;
-    let x_pixels = pictures * height * width;
-    assert!(x.data.len() >= (x_pixels.max(1) - 1) * x.step + wide, "x too short");
+    assert!(wide.is_multiple_of(LANES), "{wide} values are no whole vectors");
+    let x_len = maps_len(&[pictures, height, width], x.step, wide);
+    assert!(x.data.len() >= x_len && x.step >= wide, "x too short");
+    let places = [pictures, rows, cols];
+    assert!(y.data.len() >= maps_len(&places, step, wide) && step >= wide, "y too short");
+    assert!(taps.len() >= maps_len(&places, wide, wide), "taps too short");
     let inside = |place: usize, stride, padding: usize, dilation: usize, kernel, size: usize| {
         let start = place * stride;
         let first = padding.saturating_sub(start).div_ceil(dilation).min(kernel);

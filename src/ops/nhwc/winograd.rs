@@ -16,7 +16,7 @@
 use rayon::prelude::*;
 
 use super::conv::{Finish, Maps};
-use super::grown;
+use super::{grown, maps_len};
 use super::lanes::{Isa, LANES, Lanes, for_each_isa, padded};
 use super::pack::WeightShape;
 use super::pixels::MapsMut;
@@ -73,6 +73,11 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
+    /// Whether all matrices are there.
+    fn are_whole(&self) -> bool {
+        self.data.len() >= maps_len(&[POINTS, self.depth], self.wide, self.wide)
+    }
+
     /// The panels of matrix ξ, from column `first` on.
     fn panel(&self, xi: usize, first: usize) -> &[f32] {
         &self.data[(xi * self.wide + first) * self.depth..]
@@ -143,6 +148,7 @@ impl Winograd {
     ) {
         let (channels, wide) = (filters.depth, filters.wide);
         let wide_in = padded(channels);
+        assert!(filters.are_whole(), "filters too short");
         check(pictures, self.input, (x.data.len(), x.step), wide_in);
         check(pictures, self.output, (y.data.len(), y.step), wide);
         let (step, len, y) = (y.step, y.data.len(), Shared::new(y.data));
@@ -205,7 +211,12 @@ impl Winograd {
         add: bool,
     ) {
         let (wide_in, wide) = (padded(shape.inputs), padded(shape.outputs));
-        assert!(dw.as_ref().is_none_or(|dw| dw.len() >= 9 * shape.inputs * wide), "dw too short");
+        let dw_len = maps_len(&[9, shape.inputs], wide, wide);
+        assert!(dw.as_ref().is_none_or(|dw| dw.len() >= dw_len), "dw too short");
+        let of_shape = |filters: &Filters| {
+            filters.are_whole() && (filters.depth, filters.wide) == (shape.outputs, wide_in)
+        };
+        assert!(dx.as_ref().is_none_or(|dx| of_shape(dx.0)), "filters of another shape");
         check(pictures, self.input, (x.data.len(), x.step), wide_in);
         check(pictures, self.output, (dy.data.len(), dy.step), wide);
         let (v_step, m_step) = (wide_in + LANES, wide + LANES);
@@ -340,8 +351,7 @@ fn disabled() -> bool {
 
 /// Refuses maps that are shorter than so many pictures of this size.
 fn check(pictures: usize, size: (usize, usize), (len, step): (usize, usize), wide: usize) {
-    let pixels = pictures * size.0 * size.1;
-    assert!(pixels == 0 || len >= (pixels - 1) * step + wide, "maps too short");
+    assert!(len >= maps_len(&[pictures, size.0, size.1], step, wide), "maps too short");
 }
 
 /// Where a tile's outputs go.

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Parser;
 
-use super::{apart, signals};
 use super::args::RunArgs;
 use super::budget::{Budget, epochs_within};
 use super::matching::{Found, find};
@@ -15,6 +14,7 @@ use super::report::{Explained, show};
 use super::run::train_session;
 use super::session::{Session, use_threads};
 use super::terminal::complain;
+use super::{apart, signals};
 use crate::report::{Report, Sample};
 
 /// Train several networks on one data set, and put them side by side.

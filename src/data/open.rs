@@ -63,8 +63,8 @@ impl DataRequest {
         root.unwrap_or_else(|| PathBuf::from("data")).join(name)
     }
 
-    fn cache(&self) -> PathBuf {
-        self.cache.clone().unwrap_or_else(hub::cache_dir)
+    fn cache(&self) -> Result<PathBuf> {
+        self.cache.clone().map_or_else(hub::cache_dir, Ok)
     }
 }
 
@@ -229,7 +229,7 @@ fn photographs(
             Err(error) => notes.push(format!("not used: {error}")),
         }
     }
-    cats_dogs::find(&download(&request.cache())?)
+    cats_dogs::find(&download(&request.cache()?)?)
 }
 
 fn ways_to_photographs(dir: &Path) -> [String; 3] {
@@ -272,7 +272,7 @@ fn open_mnist(
         Some(dir) => mnist::folder_of(dir).unwrap_or_else(|| dir.clone()),
         None => match mnist::folder_of(&request.folder_of("mnist")) {
             Some(dir) => dir,
-            None => download(&request.cache()).map_err(|error| {
+            None => download(&request.cache()?).map_err(|error| {
                 let dir = request.folder_of("mnist");
                 let ways = format!(
                     "{error}; give --data-dir DIR with the files {}, or put them at {}",
@@ -304,7 +304,7 @@ fn open_cifar_10(request: &DataRequest) -> Result<Dataset> {
         Some(dir) => cifar::folder_of(dir).unwrap_or_else(|| dir.clone()),
         None => match cifar::folder_of(&own) {
             Some(dir) => dir,
-            None => hub::cifar_10(&request.cache()).map_err(|error| {
+            None => hub::cifar_10(&request.cache()?).map_err(|error| {
                 let (files, own) = (cifar::FILES, own.display());
                 let ways = format!(
                     "{error}; give --data-dir DIR with the files {files}, or put them at {own}"

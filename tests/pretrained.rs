@@ -116,6 +116,49 @@ fn weights_are_fetched_once_and_converted() {
     file.model(&Device::Cpu).unwrap();
 }
 
+/// What is in the cache is compared with what came, and what comes again with what came first.
+#[test]
+fn cached_weights_that_have_changed_are_noticed() {
+    let (server, cache) = (Server::start(), tempfile::tempdir().unwrap());
+    let [first, second] = [file(1).1, file(2).1];
+    // Nothing is known of its hash but what is recorded.
+    let row = Published { sha256: "", ..row(&first) };
+    server.on(&address(&row), Reply::Bytes(first.clone()));
+    let path = fetch(&server, &row, cache.path()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let mut changed = whole.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(&path, changed).unwrap();
+    let error = fetch(&server, &row, cache.path()).unwrap_err().to_string();
+    assert!(error.contains("has changed since it was downloaded"), "{error}");
+
+    fs::remove_file(&path).unwrap();
+    server.on(&address(&row), Reply::Bytes(second));
+    let error = fetch(&server, &row, cache.path()).unwrap_err().to_string();
+    assert!(error.contains(&sha256(&first)) && error.contains("first downloaded"), "{error}");
+    fs::remove_file(cache.path().join("weights").join(row.file)).unwrap();
+    server.on(&address(&row), Reply::Bytes(first));
+    assert_eq!(fs::read(fetch(&server, &row, cache.path()).unwrap()).unwrap(), whole);
+}
+
+#[test]
+fn weights_of_the_hub_that_have_changed_are_noticed() {
+    let (server, cache) = (Server::start(), tempfile::tempdir().unwrap());
+    offer(&server, "o/m", &[("config.json", b"{}"), ("model.safetensors", b"weights")]);
+    let fetch = || weights::fetch_from_hub(&server.hub(), "o/m", None, cache.path());
+    let path = fetch().unwrap();
+    assert_eq!(fetch().unwrap(), path);
+    for name in ["config.json", "model.safetensors"] {
+        let file = path.with_file_name(name);
+        let before = fs::read(&file).unwrap();
+        fs::write(&file, "other").unwrap();
+        let error = fetch().unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("has changed"), "{error}");
+        fs::write(&file, before).unwrap();
+    }
+    assert_eq!(fetch().unwrap(), path);
+}
+
 #[test]
 fn a_broken_connection_is_resumed_in_this_run_and_the_next() {
     let (server, cache) = (Server::start(), tempfile::tempdir().unwrap());

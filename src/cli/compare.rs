@@ -10,7 +10,7 @@ use super::args::RunArgs;
 use super::budget::{Budget, epochs_within};
 use super::matching::{Found, find};
 use super::progress::Voice;
-use super::report::{Explained, show};
+use super::report::{Explained, complete, show};
 use super::run::train_session;
 use super::session::{Session, use_threads};
 use super::terminal::complain;
@@ -42,7 +42,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "BUDGET", conflicts_with = "epochs")]
     budget: Option<Budget>,
     /// Runs of each network, with seeds from --seed on; the data stay those of the first
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// Take runs of the same network, data and seed as they are, whatever their other settings
     #[arg(long)]
@@ -101,6 +101,7 @@ pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
     let report = args.explained.report(&folders, &samples)?;
     report.write(&args.runs)?;
     show(&report, &args.runs.join("report.html"), args.run.json, voice)?;
+    complete(&report)?;
     match &failed[..] {
         [] => Ok(ExitCode::SUCCESS),
         names => bail!("failed, and not in the report: {}", names.join(", ")),
@@ -118,8 +119,14 @@ fn plan(
     let dataset = args.run.dataset.clone().unwrap_or_else(|| "cats-dogs".to_owned());
     let (mut planned, mut samples) = (Vec::new(), Vec::new());
     let first = args.run.seed.unwrap_or(0);
-    for model in &args.models {
-        for seed in first..first + args.seeds {
+    let Some(end) = first.checked_add(args.seeds) else {
+        bail!("--seed {first} leaves no room for {} seeds from there on", args.seeds);
+    };
+    for (place, model) in args.models.iter().enumerate() {
+        if args.models[..place].contains(model) {
+            bail!("--models names {model} twice");
+        }
+        for seed in first..end {
             if only.is_some_and(|(name, number)| name != model || *number != seed) {
                 continue;
             }

@@ -124,35 +124,42 @@ pub fn fetch_published(
     }
     let base = mirror.unwrap_or(TORCHVISION).trim_end_matches('/');
     hub.fetch_weights(&name, &format!("{base}/{}", row.file), row.sha256, &original)?;
-    same_as_before(hub, row, &original, &target)?;
+    let mut sums = Sums::beside(&target)?;
+    let sum = same_as_before(row, &original, &sums)?;
     convert(row, &original, &target)?;
+    if row.sha256.len() < sum.len() && !hub.quiet {
+        tell(&partly_known(row));
+    }
+    sums.record(row.file, sum)?;
     sums::record(&target)?;
     // What is needed of it is in the target now.
     let _ = std::fs::remove_file(&original);
     Ok(target)
 }
 
-/// Records the whole hash of a file of which the publisher gives a part, and compares with it when the
-/// file is downloaded again.
-fn same_as_before(hub: &Hub, row: &Published, original: &Path, target: &Path) -> Result<()> {
-    let mut sums = Sums::beside(target)?;
+/// The whole hash of a file, which is that of an earlier download if there was one: of some files, the
+/// publisher gives only a part of it.
+fn same_as_before(row: &Published, original: &Path, sums: &Sums) -> Result<String> {
     let found = sums::sum_of(original)?;
-    if let Some(known) = sums.of(row.file).filter(|known| *known != found) {
-        let cause = format!(
-            "its SHA-256 is {found}, and was {known} when it was first downloaded: one of them is not \
-             the publisher's; to take this one, delete the .sha256 file beside it"
-        );
-        return Err(Error::file(original, cause));
+    match sums.of(row.file).filter(|known| *known != found) {
+        None => Ok(found),
+        Some(known) => Err(Error::file(
+            original,
+            format!(
+                "its SHA-256 is {found}, and was {known} when it was first downloaded: one of the two \
+                 is not the publisher's; to take this one, delete the .sha256 file beside it"
+            ),
+        )),
     }
-    if row.sha256.len() < found.len() && !hub.quiet {
-        let digits = row.sha256.len();
-        tell(&format!(
-            "{}: only the first {digits} digits of its SHA-256 are known from elsewhere, and they are \
-             right; all of them are recorded beside it and compared from now on",
-            row.file
-        ));
-    }
-    sums.record(row.file, found)
+}
+
+fn partly_known(row: &Published) -> String {
+    format!(
+        "{}: only the first {} digits of its SHA-256 are known from its publisher, and they are right; \
+         all of them are recorded in the cache, and compared from now on",
+        row.file,
+        row.sha256.len()
+    )
 }
 
 fn convert(row: &Published, original: &Path, target: &Path) -> Result<()> {

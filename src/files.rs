@@ -79,11 +79,20 @@ fn write_and_flush(
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     fault::point("create", path)?;
-    let mut file = BufWriter::new(Faulty { file: File::create(path)?, path });
+    let mut file = BufWriter::new(Faulty { file: create_anew(path)?, path });
     fill(&mut file)?;
     file.flush()?;
     fault::point("flush", path)?;
     file.get_ref().file.sync_all()
+}
+
+/// A new file in the place of any that is there: a link that somebody else has put there, in a folder of
+/// theirs, is not followed.
+fn create_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => File::options().write(true).create_new(true).open(path),
+    }
 }
 
 /// Renames a file; not lasting before [`sync_folder`].
@@ -170,6 +179,21 @@ mod tests {
         fs::write(aside(&path), "half").unwrap();
         assert_eq!(remove_parts(folder.path()).unwrap(), 1);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_in_a_folder_of_somebody_elses_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mine, target) = (folder.path().join("mine"), folder.path().join("report.html"));
+        fs::write(&mine, "mine").unwrap();
+        for link in [&target, &aside(&target)] {
+            std::os::unix::fs::symlink(&mine, link).unwrap();
+        }
+        write_bytes(&target, b"new").unwrap();
+        assert_eq!(fs::read(&mine).unwrap(), b"mine");
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert!(!fs::symlink_metadata(&target).unwrap().is_symlink());
     }
 
     #[test]

@@ -210,7 +210,9 @@ fn storage_that_is_shorter_than_its_shape_is_refused() {
         assert!(ops::add_relu_as(form, &x, &short_x).is_err());
         assert!(ops::dropout_as(form, &short_x, 0.5, &mut Rng::new(1)).is_err());
         assert!(ops::linear_as(form, &short(&[4, 9]), &zeros(&[3, 9]), None).is_err());
-        assert!(ops::cross_entropy_as(form, &short(&[9, 9]), &[0; 9], &Default::default()).is_err());
+        assert!(
+            ops::cross_entropy_as(form, &short(&[9, 9]), &[0; 9], &Default::default()).is_err()
+        );
         let norm = BatchNorm2dParams::default();
         assert!(ops::batch_norm2d_as(form, &short_x, None, None, &norm, None, true).is_err());
         let residual = Some(&short_x);

@@ -59,7 +59,9 @@ fn the_table_fits_the_zoo() {
         let plain = architecture.params == row.params;
         let layers = architecture.layers(&architecture.config()).unwrap();
         assert!(plain || layers.parameter_count() == row.params, "{}", row.file);
-        assert!(row.file.contains(row.sha256) && row.sha256.len() == 8, "{}", row.file);
+        let is_hash = row.sha256.bytes().all(|digit| digit.is_ascii_hexdigit());
+        assert!(is_hash && [8, 64].contains(&row.sha256.len()), "{}", row.file);
+        assert!(row.file.contains(&row.sha256[..8]), "{}", row.file);
         let metadata = row.metadata().unwrap();
         assert_eq!(metadata.classes.len(), 1000);
         assert_eq!(metadata.input.1, row.crop);
@@ -78,7 +80,7 @@ fn the_table_is_torchvisions() {
     for row in PUBLISHED {
         let recorded = &json["weights"][row.model][row.tag];
         assert_eq!(recorded["file"], row.file);
-        assert_eq!(recorded["sha256_prefix"], row.sha256);
+        assert_eq!(recorded["sha256_prefix"], row.sha256[..8]);
         assert_eq!(recorded["num_params"], row.params);
         assert_eq!(recorded["metrics"]["ImageNet-1K"]["acc@1"], row.top1);
         assert_eq!(recorded["metrics"]["ImageNet-1K"]["acc@5"], row.top5);
@@ -101,7 +103,8 @@ fn weights_are_fetched_once_and_converted() {
     let path = fetch(&server, &row, cache.path()).unwrap();
     assert_eq!(fetch(&server, &row, cache.path()).unwrap(), path);
     assert_eq!(server.asked_for(&address(&row)).len(), 1);
-    assert_eq!(names(cache.path()), ["squeezenet1_1-b8a52dc0.safetensors"]);
+    let name = "squeezenet1_1-b8a52dc0.safetensors";
+    assert_eq!(names(cache.path()), [name.to_owned(), format!("{name}.sha256")]);
 
     let file = weights::load(&path, &Device::Cpu).unwrap();
     let metadata = file.metadata().unwrap();
@@ -111,6 +114,49 @@ fn weights_are_fetched_once_and_converted() {
         assert_eq!(common::rel_l2(&file.tensors[name], tensor), 0.0);
     }
     file.model(&Device::Cpu).unwrap();
+}
+
+/// What is in the cache is compared with what came, and what comes again with what came first.
+#[test]
+fn cached_weights_that_have_changed_are_noticed() {
+    let (server, cache) = (Server::start(), tempfile::tempdir().unwrap());
+    let [first, second] = [file(1).1, file(2).1];
+    // Nothing is known of its hash but what is recorded.
+    let row = Published { sha256: "", ..row(&first) };
+    server.on(&address(&row), Reply::Bytes(first.clone()));
+    let path = fetch(&server, &row, cache.path()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let mut changed = whole.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(&path, changed).unwrap();
+    let error = fetch(&server, &row, cache.path()).unwrap_err().to_string();
+    assert!(error.contains("has changed since it was downloaded"), "{error}");
+
+    fs::remove_file(&path).unwrap();
+    server.on(&address(&row), Reply::Bytes(second));
+    let error = fetch(&server, &row, cache.path()).unwrap_err().to_string();
+    assert!(error.contains(&sha256(&first)) && error.contains("first downloaded"), "{error}");
+    fs::remove_file(cache.path().join("weights").join(row.file)).unwrap();
+    server.on(&address(&row), Reply::Bytes(first));
+    assert_eq!(fs::read(fetch(&server, &row, cache.path()).unwrap()).unwrap(), whole);
+}
+
+#[test]
+fn weights_of_the_hub_that_have_changed_are_noticed() {
+    let (server, cache) = (Server::start(), tempfile::tempdir().unwrap());
+    offer(&server, "o/m", &[("config.json", b"{}"), ("model.safetensors", b"weights")]);
+    let fetch = || weights::fetch_from_hub(&server.hub(), "o/m", None, cache.path());
+    let path = fetch().unwrap();
+    assert_eq!(fetch().unwrap(), path);
+    for name in ["config.json", "model.safetensors"] {
+        let file = path.with_file_name(name);
+        let before = fs::read(&file).unwrap();
+        fs::write(&file, "other").unwrap();
+        let error = fetch().unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("has changed"), "{error}");
+        fs::write(&file, before).unwrap();
+    }
+    assert_eq!(fetch().unwrap(), path);
 }
 
 #[test]

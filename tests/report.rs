@@ -166,6 +166,235 @@ fn what_cannot_be_read_is_named() {
     assert!(Report::read(&[run]).unwrap_err().to_string().contains("summary.json"));
 }
 
+/// All files under a folder, with their sizes.
+fn tree(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(tree(&path)),
+            false => found.push((path.clone(), path.metadata().unwrap().len())),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Names in a run are for its author to choose; files are made where the reader said, and only there.
+#[test]
+fn names_in_a_run_do_not_lead_out_of_the_folder() {
+    let here = tempfile::tempdir().unwrap();
+    let deep = here.path().join("a/b/c");
+    std::fs::create_dir_all(&deep).unwrap();
+    let folders = runs(&deep);
+    let names =
+        ["../../escaped", "/tmp/escaped", "..", "a\\..\\b", "con", "\u{1b}[31m", &"x".repeat(300)];
+    for name in names {
+        edit(&folders[0], "config.json", |config| config["data"]["name"] = name.into());
+        edit(&folders[1], "config.json", |config| config["model"]["name"] = name.into());
+        let before = tree(here.path());
+        let figures = here.path().join("figures");
+        std::fs::create_dir(&figures).unwrap();
+        Report::read(&folders).unwrap().write(&figures).unwrap();
+        for (path, _) in tree(&figures) {
+            let made = path.file_name().unwrap().to_str().unwrap();
+            assert_eq!(path.parent().unwrap(), figures);
+            assert!(!made.starts_with('.') && made.len() < 120, "{made}");
+            assert!(made.chars().all(|c| !c.is_control() && !"/\\:".contains(c)), "{made:?}");
+        }
+        assert!(tree(&figures).len() > 6, "every figure has a file");
+        std::fs::remove_dir_all(&figures).unwrap();
+        assert_eq!(tree(here.path()), before, "{name}");
+    }
+    // Names that would become the same file.
+    edit(&folders[0], "config.json", |config| config["data"]["name"] = "squares".into());
+    edit(&folders[0], "config.json", |config| config["model"]["name"] = "猫".into());
+    edit(&folders[1], "config.json", |config| config["model"]["name"] = "犬".into());
+    Report::read(&folders).unwrap().write(here.path()).unwrap();
+    for name in ["loss--.svg", "loss---2.svg", "loss-resnet18.svg"] {
+        assert!(here.path().join(name).exists(), "{name} is missing");
+    }
+}
+
+/// Whatever a run says of itself is text in the page and in figures, never markup.
+#[test]
+fn a_run_cannot_bring_markup() {
+    const MARKUP: &str = "<img src=x onerror=alert(1)>\"'&</script></style></svg>\u{0}\u{1b}";
+    let here = tempfile::tempdir().unwrap();
+    let folders = runs(here.path());
+    for run in &folders {
+        edit(run, "config.json", |config| {
+            for field in
+                ["/model/name", "/model/weights", "/data/name", "/data/origin", "/data/identity"]
+            {
+                if let Some(value) = config.pointer_mut(field) {
+                    *value = MARKUP.into();
+                }
+            }
+            config["model"]["weights"] = MARKUP.into();
+            for class in config["data"]["classes"].as_array_mut().unwrap() {
+                *class = format!("{MARKUP}{class}").into();
+            }
+            config["command"] = serde_json::json!([MARKUP, MARKUP]);
+            config["resumed_by"] = serde_json::json!([[MARKUP, MARKUP]]);
+            config["started"] = MARKUP.into();
+            config["device"] = MARKUP.into();
+            config["machine"] = serde_json::json!({"cpu": MARKUP, "cores": 1, "system": MARKUP});
+            config["versions"] = serde_json::json!({"convzoo": MARKUP, "candle": MARKUP});
+        });
+        edit(run, "summary.json", |summary| summary["finished"] = MARKUP.into());
+        if run.join("evaluation.json").exists() {
+            edit(run, "evaluation.json", |found| {
+                for class in found["classes"].as_array_mut().unwrap() {
+                    *class = format!("{MARKUP}{class}").into();
+                }
+            });
+        }
+    }
+    let out = tempfile::tempdir().unwrap();
+    let damaged = here.path().join("<img src=x>");
+    std::fs::create_dir(&damaged).unwrap();
+    let all = [&folders[..], &[damaged]].concat();
+    Report::read(&all).unwrap().write(out.path()).unwrap();
+    for (path, _) in tree(out.path()) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        if path.extension().is_some_and(|kind| kind == "csv") {
+            continue;
+        }
+        assert!(!text.contains("<img src=x"), "{}", path.display());
+        assert!(text.contains("&lt;img src=x") || path.ends_with("published.svg"));
+        assert!(!text.contains(['\u{0}', '\u{1b}']), "{}", path.display());
+    }
+    let page = std::fs::read_to_string(out.path().join("report.html")).unwrap();
+    assert_eq!((page.matches("</script>").count(), page.matches("</style>").count()), (1, 1));
+}
+
+#[test]
+fn damaged_runs_are_named_and_the_others_shown() {
+    let here = tempfile::tempdir().unwrap();
+    let folders = runs(here.path());
+    let deep = "[".repeat(100_000);
+    for (file, content, expected) in [
+        ("config.json", "{", "config.json"),
+        ("config.json", deep.as_str(), "config.json"),
+        ("summary.json", "{}", "summary.json"),
+        ("summary.json", "[1e999]", "summary.json"),
+        ("metrics.csv", "epoch,train_loss\n1,much\n", "train_loss is much"),
+        ("evaluation.json", "{", "evaluation.json"),
+    ] {
+        let path = folders[0].join(file);
+        let before = std::fs::read(&path).ok();
+        std::fs::write(&path, content).unwrap();
+        let report = Report::read(&folders).unwrap();
+        assert_eq!((report.groups[0].runs().count(), report.left_out.len()), (2, 1), "{file}");
+        assert_eq!(report.left_out[0].folder, folders[0]);
+        assert!(report.left_out[0].cause.contains(expected), "{:?}", report.left_out);
+        match before {
+            Some(before) => std::fs::write(&path, before).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+    }
+    edit(&folders[0], "summary.json", |summary| summary["test_top1"] = 1.5.into());
+    let output = convzoo("report . -o page.html", here.path());
+    let [text, errors] = [&output.stdout, &output.stderr].map(|out| String::from_utf8_lossy(out));
+    assert_eq!(output.status.code(), Some(1), "{text}{errors}");
+    for said in [&text, &errors] {
+        assert!(said.contains("1 run left out: ") && said.contains("test_top1 is 1.5"), "{said}");
+    }
+    assert!(text.contains("alexnet") && text.contains("resnet18"), "{text}");
+    let page = std::fs::read_to_string(here.path().join("page.html")).unwrap();
+    assert!(page.contains("Not all runs are here.") && page.contains("test_top1 is 1.5"));
+    let output = convzoo("report . -o page.html --json", here.path());
+    let data: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), data["left_out"].as_array().unwrap().len()), (Some(1), 1));
+}
+
+#[test]
+#[cfg(unix)]
+fn pipes_in_a_run_are_not_waited_for() {
+    let here = tempfile::tempdir().unwrap();
+    let folder = run(here.path(), "resnet18", 1);
+    for file in ["metrics.csv", "summary.json", "evaluation.json"] {
+        let (path, aside) = (folder.join(file), here.path().join("aside"));
+        let kept = std::fs::rename(&path, &aside).is_ok();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let error = Report::read(std::slice::from_ref(&folder)).unwrap_err().to_string();
+        assert!(error.contains(file) && error.contains("not a regular file"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        if kept {
+            std::fs::rename(&aside, &path).unwrap();
+        }
+    }
+    Report::read(&[folder]).unwrap();
+}
+
+/// A loss that is not finite is part of a run; the figures leave it out and the page says so.
+#[test]
+fn losses_that_went_astray_are_said_and_not_drawn() {
+    let here = tempfile::tempdir().unwrap();
+    let folders = runs(here.path());
+    let path = folders[0].join("metrics.csv");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let loss = lines[0].split(',').position(|name| name == "train_loss").unwrap();
+    for (line, value) in [(1, "NaN"), (2, "1e300"), (3, "inf")] {
+        let mut cells: Vec<&str> = lines[line].split(',').collect();
+        cells[loss] = value;
+        lines[line] = cells.join(",");
+    }
+    std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    let out = tempfile::tempdir().unwrap();
+    Report::read(&folders).unwrap().write(out.path()).unwrap();
+    for (path, _) in tree(out.path()) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("NaN,") && !text.contains(",NaN") && !text.contains("inf,"));
+    }
+    let page = std::fs::read_to_string(out.path().join("report.html")).unwrap();
+    assert!(page.contains("are not drawn: there are some in resnet18-2"), "not said");
+}
+
+#[test]
+fn what_does_not_compare_is_said() {
+    let here = tempfile::tempdir().unwrap();
+    let folders = runs(here.path());
+    let caution = || Report::read(&folders).unwrap().groups[0].caution();
+    assert_eq!(caution(), None);
+    edit(&folders[1], "config.json", |config| config["threads"] = 64.into());
+    let text = caution().unwrap();
+    assert!(
+        text.contains("alexnet-1 ran on another machine, device or number of threads"),
+        "{text}"
+    );
+    edit(&folders[2], "summary.json", |summary| summary["skipped_images"] = 3.into());
+    let text = caution().unwrap();
+    assert!(text.contains("resnet18-1 left out 3 images that could not be read"), "{text}");
+    Report::read(&folders).unwrap().write(here.path()).unwrap();
+    let page = std::fs::read_to_string(here.path().join("report.html")).unwrap();
+    assert!(page.contains("Not one machine.") && page.contains("Images are missing."));
+}
+
+#[test]
+fn absurd_flags_of_compare_are_refused() {
+    let here = tempfile::tempdir().unwrap();
+    for (flags, expected) in [
+        ("--seeds 0", "--seeds"),
+        ("--seeds -1", "--seeds"),
+        ("--seeds 18446744073709551615", "--seeds"),
+        ("--seed 18446744073709551615 --seeds 2", "leaves no room for 2 seeds"),
+        ("--budget 1e400min", "is no budget"),
+        ("--budget -5min", "--budget"),
+        ("--budget 0epochs", "is no budget"),
+        ("--budget 18446744073709551615epochs", "is no budget"),
+        ("--models lenet5-relu,lenet5-relu", "names lenet5-relu twice"),
+        ("--models ../x", "../x"),
+    ] {
+        let output = convzoo(&format!("compare {DRAWN} {flags}"), here.path());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && errors.contains(expected), "{flags}: {errors}");
+    }
+    assert!(!here.path().join("runs").exists(), "nothing was begun");
+}
+
 /// In a real browser: see the script.
 #[test]
 fn the_page_behaves_in_a_browser() {

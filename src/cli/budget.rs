@@ -17,6 +17,11 @@ pub enum Budget {
     Seconds(f64),
 }
 
+/// Ten years.
+const MOST_SECONDS: f64 = 10.0 * 365.0 * 86400.0;
+/// Nobody's patience is longer.
+const MOST_EPOCHS: usize = 1_000_000;
+
 impl FromStr for Budget {
     type Err = String;
 
@@ -26,11 +31,16 @@ impl FromStr for Budget {
         let wrong = || format!("{text} is no budget: 12epochs, 30min, 2h or 90s");
         let seconds = |each: f64| {
             let number: f64 = number.parse().map_err(|_| wrong())?;
-            if number > 0.0 { Ok(Budget::Seconds(each * number)) } else { Err(wrong()) }
+            let seconds = each * number;
+            if seconds > 0.0 && seconds <= MOST_SECONDS {
+                Ok(Budget::Seconds(seconds))
+            } else {
+                Err(wrong())
+            }
         };
         match unit {
             "epoch" | "epochs" => match number.parse() {
-                Ok(epochs) if epochs > 0 => Ok(Budget::Epochs(epochs)),
+                Ok(epochs @ 1..=MOST_EPOCHS) => Ok(Budget::Epochs(epochs)),
                 _ => Err(wrong()),
             },
             "s" => seconds(1.0),
@@ -55,7 +65,7 @@ pub fn epochs_within(seconds: f64, session: &Session, runs: &Path) -> anyhow::Re
     let data = &session.config.data;
     let images = data.train_images as f64 + EVALUATION * data.val_images as f64;
     let each = images / rate;
-    Ok((((seconds / each).floor() as usize).max(1), each))
+    Ok((((seconds / each).floor() as usize).clamp(1, MOST_EPOCHS), each))
 }
 
 /// Training pictures a second, by some steps in a folder that is removed again.
@@ -121,8 +131,15 @@ mod tests {
         assert_eq!("12epochs".parse(), Ok(Budget::Epochs(12)));
         assert_eq!("30min".parse(), Ok(Budget::Seconds(1800.0)));
         assert_eq!("1.5 h".parse(), Ok(Budget::Seconds(5400.0)));
-        for wrong in ["12", "0epochs", "1.5epochs", "min", "-3min", "0s", ""] {
+        for wrong in
+            ["12", "0epochs", "1.5epochs", "min", "-3min", "0s", "", "1e400min", "nanmin", "1.2.3s"]
+        {
             assert!(wrong.parse::<Budget>().unwrap_err().contains("30min"), "{wrong}");
+        }
+        for absurd in
+            ["9".repeat(400) + "min", "99999999h".into(), "18446744073709551615epochs".into()]
+        {
+            assert!(absurd.parse::<Budget>().is_err(), "{absurd}");
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Parser;
 
 use super::args::RunArgs;
 use super::budget::{Budget, epochs_within};
 use super::matching::{Found, find};
 use super::progress::Voice;
-use super::report::{Explained, show};
+use super::report::{Explained, complete, show};
 use super::run::train_session;
 use super::session::{Session, use_threads};
 use super::terminal::complain;
@@ -102,6 +102,7 @@ pub fn compare(mut args: CompareArgs) -> anyhow::Result<ExitCode> {
     let report = args.explained.report(&folders, &samples)?;
     report.write(&args.runs)?;
     show(&report, &args.runs.join("report.html"), args.run.json, voice)?;
+    complete(&report)?;
     match &failed[..] {
         [] => Ok(ExitCode::SUCCESS),
         names => bail!("failed, and not in the report: {}", names.join(", ")),
@@ -119,8 +120,13 @@ fn plan(
     let dataset = args.run.dataset.clone().unwrap_or_else(|| "cats-dogs".to_owned());
     let (mut planned, mut samples) = (Vec::new(), Vec::new());
     let first = args.run.seed.unwrap_or(0);
-    let end = first.checked_add(args.seeds).context("--seeds: the last one is too large")?;
-    for model in &args.models {
+    let Some(end) = first.checked_add(args.seeds) else {
+        bail!("--seed {first} leaves no room for {} seeds from there on", args.seeds);
+    };
+    for (place, model) in args.models.iter().enumerate() {
+        if args.models[..place].contains(model) {
+            bail!("--models names {model} twice");
+        }
         for seed in first..end {
             if only.is_some_and(|(name, number)| name != model || *number != seed) {
                 continue;

@@ -75,7 +75,7 @@ fn facts(facts: &Facts) -> String {
     let devices = facts.devices.iter().map(|device| format!("{}: {}", device.name, device.what));
     lines.extend(devices.map(|device| ("device", device)));
     lines.push(("data", folder(&facts.data)));
-    lines.push(("downloads", folder(&facts.cache)));
+    lines.push(("downloads", facts.cache.as_ref().map_or_else(|| "nowhere".to_owned(), folder)));
     let environment = facts.environment.iter().map(|(name, value)| format!("{name}={value}"));
     lines.extend(environment.map(|setting| ("environment", setting)));
     let lines = lines.into_iter().map(|(what, value)| format!("{what:<12}  {value}"));

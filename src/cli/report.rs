@@ -53,6 +53,7 @@ impl Explained {
     }
 }
 
+/// Reads runs, and puts them side by side. Where some cannot be read, it fails once all others are shown.
 pub fn report(args: ReportArgs) -> anyhow::Result<()> {
     let voice = Voice::new(args.json);
     let mut folders = Vec::new();
@@ -84,7 +85,16 @@ pub fn report(args: ReportArgs) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder).map_err(|error| crate::Error::file(folder, error))?;
         report.write(folder)?;
     }
-    show(&report, &page, args.json, voice)
+    show(&report, &page, args.json, voice)?;
+    complete(&report)
+}
+
+/// Fails where runs were left out.
+pub fn complete(report: &Report) -> anyhow::Result<()> {
+    match report.lacks() {
+        Some(lacks) => bail!("{lacks}"),
+        None => Ok(()),
+    }
 }
 
 /// A folder that is given twice, by itself and by the one that holds it, is one run.
@@ -97,13 +107,19 @@ fn drop_doubles(folders: &mut Vec<PathBuf>) {
 pub fn show(report: &Report, page: &Path, json: bool, voice: Voice) -> anyhow::Result<()> {
     if json {
         let groups: Vec<Value> = report.groups.iter().map(data).collect();
-        return print_json(&json!({ "groups": groups, "report": page }));
+        let left_out = report.left_out.iter();
+        let left_out = left_out.map(|run| json!({ "folder": run.folder, "cause": run.cause }));
+        let left_out: Vec<Value> = left_out.collect();
+        return print_json(&json!({ "groups": groups, "left_out": left_out, "report": page }));
     }
     for group in &report.groups {
         voice.say(&text(group));
         if let Some(caution) = group.caution() {
             voice.say(&format!("\n{caution}"));
         }
+    }
+    if let Some(lacks) = report.lacks() {
+        voice.say(&format!("\n{lacks}"));
     }
     voice.say(&format!("\nreport    {}", page.display()));
     Ok(())

@@ -71,8 +71,8 @@ impl DataRequest {
         self.root().join(name)
     }
 
-    fn cache(&self) -> PathBuf {
-        self.cache.clone().unwrap_or_else(hub::cache_dir)
+    fn cache(&self) -> Result<PathBuf> {
+        self.cache.clone().map_or_else(hub::cache_dir, Ok)
     }
 }
 
@@ -291,7 +291,7 @@ pub(super) fn photographs<T>(
             Err(error) => notes.push(format!("not used: {error}")),
         }
     }
-    find(&download(&request.cache())?)
+    find(&download(&request.cache()?)?)
 }
 
 /// What is said where drawn images stand in for photographs.
@@ -390,7 +390,7 @@ pub(super) fn mnist_folder(
     if let Some(dir) = mnist::folder_of(&own) {
         return Ok(dir);
     }
-    download(&request.cache()).map_err(|error| {
+    download(&request.cache()?).map_err(|error| {
         let (files, own) = (mnist::FILES, own.display());
         let ways =
             format!("{error}; give --data-dir DIR with the files {files}, or put them at {own}");
@@ -424,7 +424,7 @@ pub(super) fn cifar_folder(request: &DataRequest) -> Result<PathBuf> {
     if let Some(dir) = cifar::folder_of(&own) {
         return Ok(dir);
     }
-    hub::cifar_10(&request.cache()).map_err(|error| {
+    hub::cifar_10(&request.cache()?).map_err(|error| {
         let (files, own) = (cifar::FILES, own.display());
         let ways =
             format!("{error}; give --data-dir DIR with the files {files}, or put them at {own}");

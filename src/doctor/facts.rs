@@ -6,7 +6,7 @@ use candle_core::Device;
 use serde::Serialize;
 
 use super::Named;
-use crate::data::hub::cache_dir;
+use crate::data::hub::{cache_dir, trusted};
 use crate::ops::nhwc::lanes::Isa;
 
 /// GPUs that are looked for.
@@ -38,8 +38,8 @@ pub struct Facts {
     pub environment: Vec<(String, String)>,
     /// Where data sets are looked for.
     pub data: Folder,
-    /// Where downloads are kept.
-    pub cache: Folder,
+    /// Where downloads are kept, if there is a place.
+    pub cache: Option<Folder>,
     /// What is wrong with all that, a line each.
     pub problems: Vec<String>,
 }
@@ -87,10 +87,24 @@ pub(super) fn gather() -> (Vec<Named>, Facts) {
         devices: devices.iter().map(|(name, device)| describe(name, device)).collect(),
         environment,
         data: Folder::at(data.map_or_else(|| Path::new("data").to_owned(), PathBuf::from)),
-        cache: Folder::at(cache_dir()),
+        cache: cache_folder(&mut problems),
         problems,
     };
     (devices, facts)
+}
+
+/// Where downloads are kept, and what is wrong with that place.
+fn cache_folder(problems: &mut Vec<String>) -> Option<Folder> {
+    match cache_dir() {
+        Ok(path) => {
+            problems.extend(trusted(&path).err().map(|error| error.to_string()));
+            Some(Folder::at(path))
+        }
+        Err(error) => {
+            problems.push(error.to_string());
+            None
+        }
+    }
 }
 
 fn features() -> Vec<&'static str> {

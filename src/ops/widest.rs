@@ -1,5 +1,6 @@
 //! Plain loops, compiled for the widest vectors that the CPU has.
 
+#[cfg(target_arch = "x86_64")]
 use super::nhwc::lanes::Isa;
 
 /// Calls `work`, whose loops are compiled once for each instruction set: a closure marked

@@ -151,10 +151,18 @@ fn spread(spread: Option<Spread>, text: impl Fn(f64) -> String) -> Cell {
 fn percent(spread: Option<Spread>) -> Cell {
     let deviation = spread.and_then(|spread| spread.deviation);
     let text = |mean: f64| match deviation {
-        Some(deviation) => format!("{:.2} ± {:.2} %", 100.0 * mean, 100.0 * deviation),
-        None => format!("{:.2} %", 100.0 * mean),
+        Some(deviation) => format!("{:.2} ± {:.2} %", in_percent(mean), 100.0 * deviation),
+        None => format!("{:.2} %", in_percent(mean)),
     };
     Cell { deviation, ..of(spread.map(|spread| spread.mean), text) }
+}
+
+/// A share in percent, to two decimals; only all is 100 and only none is 0.
+pub(super) fn in_percent(share: f64) -> f64 {
+    let hundredths = (1e4 * share).round();
+    let inside =
+        if share > 0.0 && share < 1.0 { hundredths.clamp(1.0, 9999.0) } else { hundredths };
+    inside / 100.0
 }
 
 /// 11689512 as 11,689,512; to the nearest whole number.
@@ -234,6 +242,14 @@ fn line(group: &Group, row: &Row, columns: &[&Column]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_all_is_a_hundred_percent() {
+        let text = |share: f64| percent(Spread::of(&[share])).text;
+        assert_eq!((text(1.0), text(0.0)), ("100.00 %".into(), "0.00 %".into()));
+        assert_eq!((text(0.99999), text(0.00001)), ("99.99 %".into(), "0.01 %".into()));
+        assert_eq!(text(0.87025), "87.03 %");
+    }
 
     #[test]
     fn numbers_are_short_and_say_enough() {

@@ -43,22 +43,24 @@ impl Confusion {
 
     /// The share of a true class that was taken for a class.
     pub fn share(&self, truth: usize, taken: usize) -> f64 {
-        let all: u64 = self.counts[truth].iter().sum();
-        if all == 0 { 0.0 } else { self.counts[truth][taken] as f64 / all as f64 }
+        let all: f64 = self.counts[truth].iter().map(|&count| count as f64).sum();
+        if all == 0.0 { 0.0 } else { self.counts[truth][taken] as f64 / all }
     }
 
     /// The pairs that were confused most: truth, taken for, how often.
     pub fn worst(&self, count: usize) -> Vec<(&str, &str, u64)> {
-        let mut pairs = Vec::new();
+        let mut pairs: Vec<(&str, &str, u64)> = Vec::new();
         for (truth, row) in self.counts.iter().enumerate() {
-            for (taken, &n) in
-                row.iter().enumerate().filter(|(taken, n)| *taken != truth && **n > 0)
-            {
-                pairs.push((self.classes[truth].as_str(), self.classes[taken].as_str(), n));
+            for (taken, &n) in row.iter().enumerate() {
+                let is_full = pairs.len() == count && pairs.last().is_none_or(|last| last.2 >= n);
+                if taken == truth || n == 0 || is_full {
+                    continue;
+                }
+                let place = pairs.partition_point(|pair| pair.2 >= n);
+                pairs.insert(place, (&self.classes[truth], &self.classes[taken], n));
+                pairs.truncate(count);
             }
         }
-        pairs.sort_by_key(|pair| std::cmp::Reverse(pair.2));
-        pairs.truncate(count);
         pairs
     }
 }

@@ -127,10 +127,32 @@ fn tip(group: &Group, row: &Row) -> String {
     row.label.clone() + &lines.collect::<String>()
 }
 
-/// A row's values by epoch; epochs that some of its runs lack are left out.
+/// Beyond this, a loss has gone astray, and an axis to hold it would show nothing else.
+const ASTRAY: f64 = 1e12;
+
+/// Whether a value can be drawn.
+fn is_drawable(value: f64) -> bool {
+    value.is_finite() && value.abs() < ASTRAY
+}
+
+/// Runs with losses that are not drawn.
+pub fn astray(group: &Group) -> Vec<String> {
+    let goes_astray = |run: &&Record| {
+        run.epochs.iter().any(|e| {
+            !is_drawable(e.train_loss) || e.val_loss.is_some_and(|loss| !is_drawable(loss))
+        })
+    };
+    group.runs().filter(goes_astray).map(Record::name).collect()
+}
+
+/// A row's values by epoch; epochs that some of its runs lack are left out, and values that cannot be
+/// drawn.
 fn points(row: &Row, value: impl Fn(&Epoch) -> Option<f64>) -> Vec<(f64, Vec<f64>)> {
-    let at =
-        |run: &Record, epoch: usize| run.epochs.iter().find(|e| e.epoch == epoch).and_then(&value);
+    let value = |epoch: &Epoch| value(epoch).filter(|value| is_drawable(*value));
+    let at = |run: &Record, epoch: usize| {
+        let place = run.epochs.binary_search_by_key(&epoch, |e| e.epoch).ok()?;
+        value(&run.epochs[place])
+    };
     let epochs = row.first().epochs.iter().map(|epoch| epoch.epoch);
     let points = epochs.filter_map(|epoch| {
         let values: Option<Vec<f64>> = row.runs.iter().map(|run| at(run, epoch)).collect();

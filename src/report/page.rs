@@ -12,6 +12,7 @@ use crate::data::DataKind;
 pub fn html(report: &Report) -> Result<String> {
     let title = title(report);
     let mut main = format!("<h1>{}</h1>\n", escape(&title));
+    main += &sections::left_out(report);
     for (i, group) in report.groups.iter().enumerate() {
         main += &part(group, i, report.groups.len() > 1)?;
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::confusion::Confusion;
+use crate::files::regular;
 use crate::train::{RunConfig, RunFolder, Summary};
 use crate::{Error, Result};
 
@@ -50,13 +51,17 @@ impl Record {
     pub fn read(folder: &Path) -> Result<Self> {
         let open = RunFolder::open(folder)?;
         let config = open.config()?;
-        let summary = open.file("summary.json").exists().then(|| open.summary()).transpose()?;
+        let outcome = open.file("summary.json");
+        let summary = outcome.exists().then(|| open.summary()).transpose()?;
+        if let Some(cause) = summary.as_ref().and_then(wrong_share) {
+            return Err(Error::file(outcome, cause));
+        }
         let metrics = open.file("metrics.csv");
-        let epochs = match std::fs::read_to_string(&metrics) {
-            Ok(text) => epochs(&text).map_err(|cause| Error::file(&metrics, cause))?,
+        let epochs = match metrics.exists() {
+            true => epochs(&regular::read_text(&metrics)?)
+                .map_err(|cause| Error::file(&metrics, cause))?,
             // A run within its first epoch has none yet.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(Error::file(&metrics, error)),
+            false => Vec::new(),
         };
         // A summary that an earlier, shorter training left is no outcome of this one.
         let is_whole = |s: &Summary| s.epochs >= config.train.epochs || s.stopped_early;
@@ -123,34 +128,76 @@ impl Record {
     }
 }
 
+/// A share of right images in a summary that is none, if there is one.
+fn wrong_share(summary: &Summary) -> Option<String> {
+    let shares = [
+        ("val_top1", summary.val_top1),
+        ("best_val_top1", summary.best_val_top1),
+        ("test_top1", summary.test_top1),
+    ];
+    shares.into_iter().find_map(|(name, share)| not_a_share(name, share?))
+}
+
+fn not_a_share(name: &str, value: f64) -> Option<String> {
+    (!(0.0..=1.0).contains(&value)).then(|| format!("{name} is {value}, not a share from 0 to 1"))
+}
+
+/// Most lines of `metrics.csv`: figures are made of all of them.
+const MOST_EPOCHS: usize = 100_000;
+
 /// The lines of `metrics.csv`, by the names in its first one: later versions may add columns.
 fn epochs(text: &str) -> std::result::Result<Vec<Epoch>, String> {
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
-    let line = |(number, line): (usize, &str)| {
-        let cells: Vec<&str> = line.split(',').collect();
-        let cell = |name: &str| -> std::result::Result<Option<f64>, String> {
-            let column = header.iter().position(|column| *column == name);
-            let cell = column.and_then(|column| cells.get(column)).copied().unwrap_or_default();
-            if cell.is_empty() {
-                return Ok(None);
-            }
-            let wrong = |_| format!("line {}: {name} is {cell}, no number", number + 2);
-            cell.parse().map(Some).map_err(wrong)
-        };
-        let needed =
-            |name: &str| cell(name)?.ok_or_else(|| format!("line {} has no {name}", number + 2));
-        Ok(Epoch {
-            epoch: needed("epoch")? as usize,
-            train_loss: needed("train_loss")?,
-            train_top1: needed("train_top1")?,
-            val_loss: cell("val_loss")?,
-            val_top1: cell("val_top1")?,
-            images_per_s: needed("images_per_s")?,
-            seconds: needed("seconds")?,
-        })
+    let mut found: Vec<Epoch> = Vec::new();
+    for (number, line) in (2..).zip(lines) {
+        let epoch = epoch(&header, line).map_err(|cause| format!("line {number}{cause}"))?;
+        if let Some(last) = found.last().filter(|last| last.epoch >= epoch.epoch) {
+            let (last, epoch) = (last.epoch, epoch.epoch);
+            return Err(format!("line {number}: epoch {epoch} comes after epoch {last}"));
+        }
+        if found.len() == MOST_EPOCHS {
+            return Err(format!("has more than {MOST_EPOCHS} epochs"));
+        }
+        found.push(epoch);
+    }
+    Ok(found)
+}
+
+/// A line; an error is to stand behind the line's number.
+fn epoch(header: &[&str], line: &str) -> std::result::Result<Epoch, String> {
+    let cells: Vec<&str> = line.split(',').collect();
+    let cell = |name: &str| -> std::result::Result<Option<f64>, String> {
+        let column = header.iter().position(|column| *column == name);
+        let cell = column.and_then(|column| cells.get(column)).copied().unwrap_or_default();
+        if cell.is_empty() {
+            return Ok(None);
+        }
+        cell.parse().map(Some).map_err(|_| format!(": {name} is {cell}, not a number"))
     };
-    lines.enumerate().map(line).collect()
+    let needed = |name: &str| cell(name)?.ok_or_else(|| format!(" has no {name}"));
+    let number = needed("epoch")?;
+    let found = Epoch {
+        epoch: number as usize,
+        train_loss: needed("train_loss")?,
+        train_top1: needed("train_top1")?,
+        val_loss: cell("val_loss")?,
+        val_top1: cell("val_top1")?,
+        images_per_s: needed("images_per_s")?,
+        seconds: needed("seconds")?,
+    };
+    if number < 1.0 || number != found.epoch as f64 {
+        return Err(format!(": epoch is {number}, not a whole number from 1"));
+    }
+    let wrong = not_a_share("train_top1", found.train_top1)
+        .or_else(|| not_a_share("val_top1", found.val_top1?));
+    match wrong {
+        Some(cause) => Err(format!(": {cause}")),
+        None if !(found.seconds >= 0.0 && found.seconds.is_finite()) => {
+            Err(format!(": seconds is {}, not a time", found.seconds))
+        }
+        None => Ok(found),
+    }
 }
 
 #[cfg(test)]
@@ -169,5 +216,29 @@ mod tests {
         assert_eq!(epochs(more).unwrap()[0].train_top1, 0.7);
         assert!(epochs("epoch\none\n").unwrap_err().contains("line 2: epoch is one"));
         assert!(epochs("epoch\n1\n").unwrap_err().contains("line 2 has no train_loss"));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused() {
+        let header = "epoch,train_loss,train_top1,val_top1,images_per_s,seconds";
+        for (lines, expected) in [
+            ("1,0.5,0.7,NaN,9,3", "line 2: val_top1 is NaN, not a share from 0 to 1"),
+            ("1,0.5,0.7,1.5,9,3", "val_top1 is 1.5"),
+            ("1,0.5,-0.1,,9,3", "train_top1 is -0.1"),
+            ("1,0.5,0.7,,9,inf", "seconds is inf, not a time"),
+            ("1,0.5,0.7,,9,-1", "seconds is -1"),
+            ("0,0.5,0.7,,9,3", "epoch is 0"),
+            ("1.5,0.5,0.7,,9,3", "epoch is 1.5"),
+            ("1e300,0.5,0.7,,9,3", "not a whole number"),
+            ("1,0.5,0.7,,9,3\n1,0.5,0.7,,9,3", "line 3: epoch 1 comes after epoch 1"),
+        ] {
+            let error = epochs(&format!("{header}\n{lines}\n")).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        // A loss may be what it is: such an epoch is not drawn.
+        assert!(epochs(&format!("{header}\n1,NaN,0.1,,9,3\n2,inf,0.1,,9,3\n")).is_ok());
+        let line = |n: usize| format!("{n},0.5,0.5,,9,3\n");
+        let many: String = (1..=MOST_EPOCHS + 1).map(line).collect();
+        assert!(epochs(&format!("{header}\n{many}")).unwrap_err().contains("more than 100000"));
     }
 }

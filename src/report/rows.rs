@@ -3,6 +3,7 @@
 use super::record::Record;
 use super::views::Views;
 use crate::data::DataKind;
+use crate::digits::counted;
 use crate::train::{DataInfo, RunConfig};
 use crate::weights::{PUBLISHED, Published};
 
@@ -149,16 +150,65 @@ impl Group {
         self.runs().filter(|run| Some(&run.config.data.identity) != first).collect()
     }
 
-    /// A sentence on those, where there are any.
-    pub fn caution(&self) -> Option<String> {
+    /// Runs whose speed, time and memory do not compare with those of the first. Earlier versions did not
+    /// record their machine.
+    fn other_machines(&self) -> Vec<&Record> {
+        let Some(first) = self.runs().next().map(|run| &run.config) else { return Vec::new() };
+        let differs = |run: &&Record| {
+            let config = &run.config;
+            let machines = config.machine.as_ref().zip(first.machine.as_ref());
+            let place = (config.threads, &config.device) != (first.threads, &first.device);
+            place || machines.is_some_and(|(a, b)| a != b)
+        };
+        self.runs().filter(differs).collect()
+    }
+
+    /// What to know before numbers are compared: a title and a sentence each.
+    pub fn cautions(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let names =
+            |runs: &[&Record]| runs.iter().map(|run| run.name()).collect::<Vec<_>>().join(", ");
         let others = self.other_pictures();
-        let names: Vec<String> = others.iter().map(|run| run.name()).collect();
-        (!names.is_empty()).then(|| {
-            format!(
-                "{} saw another selection or split than the first run; compare with care.",
-                names.join(", ")
-            )
-        })
+        if !others.is_empty() {
+            found.push((
+                "Not the same pictures everywhere.",
+                format!(
+                    "{} saw another selection or split than the first run; compare with care.",
+                    names(&others)
+                ),
+            ));
+        }
+        let elsewhere = self.other_machines();
+        if !elsewhere.is_empty() {
+            found.push((
+                "Not one machine.",
+                format!(
+                    "{} ran on another machine, device or number of threads than the first run: rates, \
+                     times and memory do not compare.",
+                    names(&elsewhere)
+                ),
+            ));
+        }
+        for run in self.runs() {
+            let skipped = run.summary.as_ref().map_or(0, |summary| summary.skipped_images);
+            if skipped > 0 {
+                found.push((
+                    "Images are missing.",
+                    format!(
+                        "{} left out {} that could not be read; its scores count the others.",
+                        run.name(),
+                        counted(skipped, "image")
+                    ),
+                ));
+            }
+        }
+        found
+    }
+
+    /// All cautions in one text, where there are any.
+    pub fn caution(&self) -> Option<String> {
+        let cautions: Vec<String> = self.cautions().into_iter().map(|(_, text)| text).collect();
+        (!cautions.is_empty()).then(|| cautions.join("\n"))
     }
 }
 

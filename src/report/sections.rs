@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::columns::{Cell, columns, plain, short, thousands};
+use super::columns::{Cell, columns, in_percent, plain, short, thousands};
 use super::confusion::Confusion;
-use super::escape;
 use super::figures::{self, Figure, class};
 use super::record::Record;
 use super::rows::{Group, Row};
 use super::views::{Answer, Sample};
+use super::{Report, escape};
 use crate::Result;
 use crate::data::DataKind;
 use crate::digits::counted;
@@ -34,14 +34,19 @@ pub fn lead(group: &Group) -> String {
         escape(&classes),
         escape(&outcome(group))
     );
-    if let Some(caution) = group.caution() {
-        let _ = writeln!(
-            out,
-            "<p class=\"warning\"><b>Not the same pictures everywhere.</b> {}</p>",
-            escape(&caution)
-        );
+    for (title, caution) in group.cautions() {
+        let caution = escape(&caution);
+        let _ = writeln!(out, "<p class=\"warning\"><b>{title}</b> {caution}</p>");
     }
     out
+}
+
+/// The runs that are in no table, where there are any.
+pub fn left_out(report: &Report) -> String {
+    let text = report.lacks().map(|text| escape(&text));
+    text.map_or(String::new(), |text| {
+        format!("<p class=\"warning\"><b>Not all runs are here.</b> {text}</p>\n")
+    })
 }
 
 /// Which row is best, and which comes near with far less.
@@ -53,7 +58,7 @@ fn outcome(group: &Group) -> String {
     };
     let part = if group.is_tested() { "test" } else { "validation" };
     let params = |row: &Row| row.config().model.params as f64;
-    let percent = |share: f64| plain((1e4 * share).round() / 100.0);
+    let percent = |share: f64| plain(in_percent(share));
     if known.len() == 1 {
         return format!("{} gets {} % of the {part} pictures right.", best.label, percent(top));
     }
@@ -219,8 +224,15 @@ pub fn learning(group: &Group) -> Result<String> {
         }
         false => "",
     };
+    let astray = match &figures::astray(group)[..] {
+        [] => String::new(),
+        runs => format!(
+            " Epochs whose loss is not finite, or has gone astray, are not drawn: there are some in {}.",
+            escape(&runs.join(", "))
+        ),
+    };
     Ok(format!(
-        "<p class=\"soft\">Dashed: training. Solid: validation. All on the same scales.{smoothing}</p>\n<div \
+        "<p class=\"soft\">Dashed: training. Solid: validation. All on the same scales.{smoothing}{astray}</p>\n<div \
          class=\"smalls\">\n{cards}</div>\n"
     ))
 }
@@ -342,7 +354,8 @@ pub fn published(group: &Group) -> Result<String> {
     let mut body = String::new();
     for (row, published) in group.rows.iter().filter_map(|row| Some((row, row.published()?))) {
         let macs = figures::published_macs(published)? as f64;
-        let ours = group.top1(row).map_or("-".to_owned(), |s| format!("{:.2} %", 100.0 * s.mean));
+        let ours =
+            group.top1(row).map_or("-".to_owned(), |s| format!("{:.2} %", in_percent(s.mean)));
         let _ = writeln!(
             body,
             "<tr>{}<td data-value=\"{}\"><i>{} %</i></td><td data-value=\"{}\"><i>{} %</i></td><td \

@@ -7,12 +7,18 @@ use candle_core::Device;
 
 use super::{Published, TORCHVISION, fits, folder, load, published, write};
 use crate::data::hub::lock::{Lock, beside};
-use crate::data::hub::{Hub, RemoteFile, cache_dir};
+use crate::data::hub::sums::{self, Sums};
+use crate::data::hub::{Hub, RemoteFile, cache_dir, trusted};
+use crate::files::plain::is_plain;
+use crate::visible::{tell, visible_line};
 use crate::{Error, Result};
 
 /// What a repository's weights may be called, the best first; else any of these endings.
 const NAMES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 const ENDINGS: [&str; 4] = [".safetensors", ".bin", ".pth", ".pt"];
+
+/// What a repository says of how its weights want images.
+const CONFIG: &str = "config.json";
 
 /// Where weights come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +67,7 @@ impl WeightSource {
     /// # Errors
     /// Weights that are not published, or cannot be downloaded whole.
     pub fn fetch(&self, model: Option<&str>, mirror: Option<&str>) -> Result<PathBuf> {
-        let (hub, cache) = (Hub::from_env(), cache_dir());
+        let hub = Hub::from_env();
         let of_env = std::env::var("CONVZOO_MIRROR").ok().filter(|mirror| !mirror.is_empty());
         let mirror = mirror.or(of_env.as_deref());
         match self {
@@ -75,9 +81,11 @@ impl WeightSource {
                     let message = "--weights pretrained: say of which network with --model NAME";
                     Error::Setting(message.to_owned())
                 })?;
-                fetch_published(&hub, published(model, tag.as_deref())?, mirror, &cache)
+                fetch_published(&hub, published(model, tag.as_deref())?, mirror, &cache_dir()?)
             }
-            WeightSource::Hub { repo, file } => fetch_from_hub(&hub, repo, file.as_deref(), &cache),
+            WeightSource::Hub { repo, file } => {
+                fetch_from_hub(&hub, repo, file.as_deref(), &cache_dir()?)
+            }
         }
     }
 }
@@ -96,32 +104,67 @@ fn hub_address(address: &str) -> Option<WeightSource> {
 }
 
 /// Downloads a published file, once, checks it against its hash, and returns where it is in `cache`
-/// as safetensors with metadata: `cache/weights/NAME.safetensors`.
+/// as safetensors with metadata: `cache/weights/NAME.safetensors`. Beside it, in `.sha256`, are the whole
+/// hashes of both; every later use compares with them.
 ///
 /// # Errors
-/// The download fails, or the file's tensors are not those of its network.
+/// The download fails; the file's tensors are not those of its network; a file in the cache has
+/// changed; others may write to the cache.
 pub fn fetch_published(
     hub: &Hub,
     row: &Published,
     mirror: Option<&str>,
     cache: &Path,
 ) -> Result<PathBuf> {
+    trusted(cache)?;
     let original = cache.join("weights").join(row.file);
     let target = original.with_extension("safetensors");
     if target.is_file() {
-        return Ok(target);
+        return sums::verify(&target).map(|()| target);
     }
     let name = format!("{} {}", row.model, row.tag);
     let _lock = Lock::take(beside(&target, ".lock"), &name, hub.quiet)?;
     if target.is_file() {
-        return Ok(target);
+        return sums::verify(&target).map(|()| target);
     }
     let base = mirror.unwrap_or(TORCHVISION).trim_end_matches('/');
     hub.fetch_weights(&name, &format!("{base}/{}", row.file), row.sha256, &original)?;
+    let mut sums = Sums::beside(&target)?;
+    let sum = same_as_before(row, &original, &sums)?;
     convert(row, &original, &target)?;
+    if row.sha256.len() < sum.len() && !hub.quiet {
+        tell(&partly_known(row));
+    }
+    sums.record(row.file, sum)?;
+    sums::record(&target)?;
     // What is needed of it is in the target now.
     let _ = std::fs::remove_file(&original);
     Ok(target)
+}
+
+/// The whole hash of a file, which is that of an earlier download if there was one: of some files, the
+/// publisher gives only a part of it.
+fn same_as_before(row: &Published, original: &Path, sums: &Sums) -> Result<String> {
+    let found = sums::sum_of(original)?;
+    match sums.of(row.file).filter(|known| *known != found) {
+        None => Ok(found),
+        Some(known) => Err(Error::file(
+            original,
+            format!(
+                "its SHA-256 is {found}, and was {known} when it was first downloaded: one of the two \
+                 is not the publisher's; to take this one, delete the .sha256 file beside it"
+            ),
+        )),
+    }
+}
+
+fn partly_known(row: &Published) -> String {
+    format!(
+        "{}: only the first {} digits of its SHA-256 are known from its publisher, and they are right; \
+         all of them are recorded in the cache, and compared from now on",
+        row.file,
+        row.sha256.len()
+    )
 }
 
 fn convert(row: &Published, original: &Path, target: &Path) -> Result<()> {
@@ -142,10 +185,11 @@ fn convert(row: &Published, original: &Path, target: &Path) -> Result<()> {
 /// # Errors
 /// There is no such repository or file, or the download fails.
 pub fn fetch_from_hub(hub: &Hub, repo: &str, file: Option<&str>, cache: &Path) -> Result<PathBuf> {
+    trusted(cache)?;
     let folder = cache.join("hub").join("models").join(repo.replace('/', "--"));
     let known = file.map_or_else(|| NAMES.to_vec(), |file| vec![file]);
     if let Some(there) = known.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
-        return Ok(there);
+        return as_it_came(there);
     }
     let files = hub.model_files(repo)?;
     let chosen = match file {
@@ -158,15 +202,36 @@ pub fn fetch_from_hub(hub: &Hub, repo: &str, file: Option<&str>, cache: &Path) -
         Error::weights(repo, format!("it has not {wanted}; it has {}", names.join(", ")))
     })?;
     // A server's path must not lead out of the folder.
-    if chosen.path.split(['/', '\\']).any(|part| part.is_empty() || part.starts_with('.')) {
-        return Err(Error::weights(repo, format!("{} is no name for a file", chosen.path)));
+    if !chosen.path.split('/').all(is_plain) {
+        let path = visible_line(&chosen.path);
+        return Err(Error::weights(repo, format!("{path} is not a name for a file")));
     }
     let target = folder.join(&chosen.path);
+    if target.is_file() {
+        return as_it_came(target);
+    }
     // How pictures are prepared, first: where the weights are, nothing is missing.
-    if let Some(config) = files.iter().find(|file| file.path == "config.json") {
-        hub.fetch_of_model(repo, config, &target.with_file_name("config.json"))?;
+    if let Some(config) = files.iter().find(|file| file.path == CONFIG) {
+        let beside = target.with_file_name(CONFIG);
+        let is_new = !beside.is_file();
+        hub.fetch_of_model(repo, config, &beside)?;
+        if is_new {
+            sums::record(&beside)?;
+        }
     }
     hub.fetch_of_model(repo, chosen, &target)?;
+    // Another process may have brought it meanwhile; both record the same.
+    sums::record(&target)?;
+    Ok(target)
+}
+
+/// A file of the hub that is in the cache, unless it or the settings beside it have changed.
+fn as_it_came(target: PathBuf) -> Result<PathBuf> {
+    let config = target.with_file_name(CONFIG);
+    if config.is_file() {
+        sums::verify(&config)?;
+    }
+    sums::verify(&target)?;
     Ok(target)
 }
 

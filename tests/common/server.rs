@@ -23,6 +23,14 @@ pub enum Reply {
     CutNoRange(Vec<u8>, usize),
     /// Announces the bytes, sends this many, then nothing more.
     Stall(Vec<u8>, usize),
+    /// A byte now and then.
+    Trickle(Vec<u8>, Duration),
+    /// A body of which no length is said, and that does not end.
+    Endless,
+    /// Announces so many bytes, and sends none.
+    Claims(u64),
+    /// The bytes, with a `Link` header.
+    Page(Vec<u8>, String),
     /// Redirects elsewhere, giving the hash as the hub does.
     Redirect(String, Option<String>),
     /// A bare status.
@@ -127,6 +135,29 @@ fn answer(
             send(&mut stream, &bytes, from, most)?;
             thread::sleep(Duration::from_secs(3));
             Some(())
+        }
+        Reply::Trickle(bytes, pause) => {
+            send(&mut stream, &bytes, from, 0)?;
+            for byte in &bytes[from..] {
+                stream.write_all(&[*byte]).ok()?;
+                thread::sleep(pause);
+            }
+            Some(())
+        }
+        Reply::Endless => {
+            head(&mut stream, 200, "")?;
+            while stream.write_all(&[7; 4096]).is_ok() {}
+            Some(())
+        }
+        Reply::Claims(length) => {
+            head(&mut stream, 200, &format!("Content-Length: {length}\r\n"))?;
+            thread::sleep(Duration::from_secs(3));
+            Some(())
+        }
+        Reply::Page(bytes, link) => {
+            let length = format!("Content-Length: {}\r\nLink: {link}\r\n", bytes.len());
+            head(&mut stream, 200, &length)?;
+            stream.write_all(&bytes).ok()
         }
         Reply::Redirect(to, hash) => {
             let hash = hash.map_or(String::new(), |hash| format!("X-Linked-Etag: \"{hash}\"\r\n"));

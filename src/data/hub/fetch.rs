@@ -8,15 +8,31 @@ use sha2::{Digest, Sha256};
 use ureq::Agent;
 
 use super::Hub;
+use super::body::pour;
 use super::list::{RemoteFile, wait};
 use super::lock::{Lock, beside, create_parent};
 use super::progress::Progress;
-use super::request::{Answer, Failure, Subject, cut_off, host};
+use super::request::{Answer, Failure, Subject, host};
+use super::room::must_fit;
 use crate::error::{Error, Result};
 use crate::files::sync_folder;
+use crate::visible::visible_line;
 
 /// Requests made for one file at most, however much each of them brings.
 const MAX_REQUESTS: usize = 200;
+
+/// A file that is wanted, and what is known of it before.
+struct Wanted<'a> {
+    subject: Subject<'a>,
+    /// The file's name, for people.
+    name: &'a str,
+    url: String,
+    size: Option<u64>,
+    /// What its SHA-256 must begin with.
+    sha256: Option<&'a str>,
+    /// Most bytes that a file of its kind may have.
+    most: u64,
+}
 
 /// A file on its way.
 struct Transfer<'a> {
@@ -30,6 +46,8 @@ struct Transfer<'a> {
     progress: Progress,
     /// How many bytes there are, once somebody has said.
     size: Option<u64>,
+    /// How many there may be.
+    most: u64,
     /// What their hash must begin with, once somebody has said.
     sha256: Option<String>,
 }
@@ -41,12 +59,12 @@ impl Hub {
     /// when size and SHA-256 are right does it get its name.
     ///
     /// # Errors
-    /// The hub cannot be reached or refuses; the connection breaks too often; the bytes are wrong,
-    /// which deletes them; the disk is full, which keeps them for another time.
+    /// The hub cannot be reached or refuses; the connection breaks too often, or brings less than
+    /// [`Hub::least_rate`]; the file is larger than [`Hub::limits`] allow or than there is room for;
+    /// the bytes are wrong, which deletes them; the disk is full, which keeps them for another time.
     pub fn fetch(&self, repo: &str, file: &RemoteFile, target: &Path) -> Result<()> {
         let url = format!("{}/datasets/{repo}/resolve/main/{}", self.endpoint, encoded(&file.path));
-        let (size, sha256) = (Some(file.size), file.sha256.as_deref());
-        self.fetch_to(target, Subject::Dataset(repo), &file.path, url, size, sha256)
+        self.fetch_listed(Subject::Dataset(repo), file, url, self.limits.table, target)
     }
 
     /// [`Hub::fetch`] for a file of the model `repo`.
@@ -55,33 +73,46 @@ impl Hub {
     /// See [`Hub::fetch`].
     pub fn fetch_of_model(&self, repo: &str, file: &RemoteFile, target: &Path) -> Result<()> {
         let url = format!("{}/{repo}/resolve/main/{}", self.endpoint, encoded(&file.path));
-        let (size, sha256) = (Some(file.size), file.sha256.as_deref());
-        self.fetch_to(target, Subject::Weights(repo), &file.path, url, size, sha256)
+        let most = match file.path.ends_with(".json") {
+            true => self.limits.settings,
+            false => self.limits.weights,
+        };
+        self.fetch_listed(Subject::Weights(repo), file, url, most, target)
     }
 
-    /// [`Hub::fetch`] for weights called `name` at any address, of which the first digits of the
-    /// SHA-256 are known.
+    /// [`Hub::fetch`] for weights called `name` at any address, of whose SHA-256 the first digits are
+    /// known, or all.
     ///
     /// # Errors
     /// See [`Hub::fetch`].
     pub fn fetch_weights(&self, name: &str, url: &str, sha256: &str, target: &Path) -> Result<()> {
         let file = url.rsplit('/').next().unwrap_or(url);
-        self.fetch_to(target, Subject::Weights(name), file, url.to_owned(), None, Some(sha256))
+        let (subject, most) = (Subject::Weights(name), self.limits.weights);
+        let (url, sha256) = (url.to_owned(), Some(sha256));
+        self.fetch_to(target, Wanted { subject, name: file, url, size: None, sha256, most })
     }
 
-    fn fetch_to(
+    fn fetch_listed(
         &self,
-        target: &Path,
         subject: Subject,
-        name: &str,
+        file: &RemoteFile,
         url: String,
-        size: Option<u64>,
-        sha256: Option<&str>,
+        most: u64,
+        target: &Path,
     ) -> Result<()> {
+        let (name, size, sha256) = (file.path.as_str(), Some(file.size), file.sha256.as_deref());
+        self.fetch_to(target, Wanted { subject, name, url, size, sha256, most })
+    }
+
+    fn fetch_to(&self, target: &Path, wanted: Wanted) -> Result<()> {
+        let Wanted { subject, name, url, size, sha256, most } = wanted;
         if is_there(target, size) {
             return Ok(());
         }
         self.must_be_online(subject)?;
+        if let Some(size) = size.filter(|&size| size > most) {
+            return Err(self.failed(subject, too_large(name, size, most)));
+        }
         create_parent(target)?;
         let _lock = Lock::take(beside(target, ".lock"), name, self.quiet)?;
         if is_there(target, size) {
@@ -95,10 +126,11 @@ impl Hub {
         }
         let progress = Progress::new(name, have, size.unwrap_or(0), self.quiet);
         let (agent, sha256) = (self.agent(), sha256.map(str::to_owned));
+        let (hub, part) = (self, part.as_path());
         let mut transfer =
-            Transfer { hub: self, agent, url, subject, name, part: &part, progress, size, sha256 };
+            Transfer { hub, agent, url, subject, name, part, progress, size, most, sha256 };
         transfer.run(have)?;
-        fs::rename(&part, target).map_err(|error| Error::file(target, error))?;
+        fs::rename(part, target).map_err(|error| Error::file(target, error))?;
         sync_folder(target).map_err(|error| Error::file(target, error))?;
         Ok(())
     }
@@ -132,10 +164,15 @@ impl Transfer<'_> {
             if self.size == Some(have) {
                 return Ok(());
             }
+            let mut slow = false;
             let cause = match self.append(have) {
                 Ok(()) => format!("{} ended the file early", host(&self.url)),
                 Err(Failure::Passing(cause)) => cause,
                 Err(Failure::Unreachable(cause)) if reached => cause,
+                Err(Failure::Slow(cause)) => {
+                    slow = true;
+                    cause
+                }
                 Err(Failure::Unreachable(cause) | Failure::Final(cause)) => {
                     return Err(self.hub.failed(self.subject, cause));
                 }
@@ -145,18 +182,19 @@ impl Transfer<'_> {
                 return Ok(());
             }
             reached |= now > 0;
-            failures = if now > have { 1 } else { failures + 1 };
+            let further = now > have && !slow;
+            failures = if further { 1 } else { failures + 1 };
             if failures >= self.hub.attempts.max(1) {
                 let all = self.size.map_or("?".to_owned(), |size| size.to_string());
                 let cause = format!(
                     "{cause}, {failures} times without getting further; {now} of {all} bytes of {} \
-                     are kept, run it again to go on",
+                     are kept, run the same command again to continue",
                     self.name
                 );
                 return Err(self.hub.failed(self.subject, cause));
             }
             self.progress.say(&format!("{cause}; trying again"));
-            pause = wait(if now > have { self.hub.pause } else { pause });
+            pause = wait(if further { self.hub.pause } else { pause });
         }
         let cause = format!("{} takes more than {MAX_REQUESTS} requests", self.name);
         Err(self.hub.failed(self.subject, cause))
@@ -167,6 +205,7 @@ impl Transfer<'_> {
         let mut answer = self.hub.get(&self.agent, &self.url, have)?;
         self.sha256 = self.sha256.take().or_else(|| answer.sha256.clone());
         self.learn_size(&answer);
+        self.must_fit(have)?;
         let from = match answer.response.status().as_u16() {
             200 => 0,
             206 if continues(&answer, have, self.size) => have,
@@ -184,30 +223,43 @@ impl Transfer<'_> {
         out.set_len(from).map_err(unwritable)?;
         out.seek(SeekFrom::Start(from)).map_err(unwritable)?;
         let body = answer.response.body_mut().with_config().limit(u64::MAX).reader();
-        // One byte more than expected is enough to know that it is too long.
-        let most = self.size.map_or(u64::MAX, |size| size.saturating_sub(from) + 1);
-        let mut body = body.take(most);
-        let mut buffer = vec![0; 1 << 16];
+        // One byte more than there may be is enough to know that it is too long.
+        let end = self.size.unwrap_or(self.most);
         let mut at = from;
-        loop {
-            let count = match body.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(cut_off(&host(&self.url), error)),
-            };
-            out.write_all(&buffer[..count]).map_err(unwritable)?;
-            at += count as u64;
-            self.progress.at(at);
-        }
-        if let Some(size) = self.size.filter(|&size| at > size) {
-            out.set_len(0).map_err(unwritable)?;
-            let name = self.name;
-            return Err(Failure::Final(format!("{name} is longer than the {size} bytes listed")));
+        let progress = &mut self.progress;
+        pour(self.hub, &host(&self.url), body.take(end.saturating_sub(from) + 1), |bytes| {
+            out.write_all(bytes).map_err(unwritable)?;
+            at += bytes.len() as u64;
+            progress.at(at);
+            Ok(())
+        })?;
+        if at > end {
+            return Err(self.too_long(end));
         }
         // Nobody has said a size, and the answer ended as it should: that was all.
         self.size.get_or_insert(at);
         out.sync_all().map_err(unwritable)
+    }
+
+    /// Refuses a file that is larger than its kind may be, or than the disk has room for.
+    fn must_fit(&self, have: u64) -> Result<(), Failure> {
+        let Some(size) = self.size else { return Ok(()) };
+        if size > self.most {
+            let _ = fs::remove_file(self.part);
+            return Err(Failure::Final(too_large(self.name, size, self.most)));
+        }
+        must_fit(self.part, size.saturating_sub(have)).map_err(Failure::Final)
+    }
+
+    /// A body that goes beyond what it may have: nothing of it is kept.
+    fn too_long(&self, end: u64) -> Failure {
+        let _ = fs::remove_file(self.part);
+        Failure::Final(match self.size {
+            Some(size) => {
+                format!("{} is longer than the {size} bytes listed; it was deleted", self.name)
+            }
+            None => too_large(self.name, end + 1, end),
+        })
     }
 
     /// Takes the file's size from an answer, where it was not known.
@@ -241,6 +293,11 @@ impl Transfer<'_> {
     }
 }
 
+fn too_large(name: &str, size: u64, most: u64) -> String {
+    let name = visible_line(name);
+    format!("{name} has {size} bytes or more; a file of its kind may have {most}")
+}
+
 /// Whether an answer of status 206 is the rest of the file, from `have` on.
 fn continues(answer: &Answer, have: u64, size: Option<u64>) -> bool {
     let range = answer.header("content-range").and_then(|text| text.strip_prefix("bytes "));
@@ -266,7 +323,7 @@ fn size_of(path: &Path) -> u64 {
 }
 
 /// The SHA-256 of a file, in hexadecimal.
-fn hash(path: &Path) -> io::Result<String> {
+pub(super) fn hash(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];

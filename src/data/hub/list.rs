@@ -1,11 +1,13 @@
 //! The files of a data set's repository.
 
+use std::io::Read;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::Hub;
-use super::request::{Failure, Subject, as_sha256, cut_off, host};
+use super::body::pour;
+use super::request::{Failure, Subject, as_sha256, host, same_origin};
 use crate::error::Result;
 
 /// Pages of a listing that are read at most; a page has a thousand files.
@@ -75,6 +77,12 @@ impl Hub {
             let (entries, link) =
                 self.page(&url).map_err(|failure| self.failed(subject, failure.cause()))?;
             files.extend(entries.into_iter().filter_map(Entry::into_file));
+            // An access token goes along.
+            if let Some(other) = link.as_ref().filter(|link| !same_origin(link, &self.endpoint)) {
+                let cause =
+                    format!("its list of files goes on at {}, which is refused", host(other));
+                return Err(self.failed(subject, cause));
+            }
             next = link;
         }
         if next.is_some() {
@@ -91,7 +99,7 @@ impl Hub {
         let mut pause = self.pause;
         for _ in 1..self.attempts.max(1) {
             match self.try_page(url) {
-                Err(Failure::Passing(_)) => pause = wait(pause),
+                Err(Failure::Passing(_) | Failure::Slow(_)) => pause = wait(pause),
                 done => return done,
             }
         }
@@ -101,10 +109,23 @@ impl Hub {
     fn try_page(&self, url: &str) -> Result<(Vec<Entry>, Option<String>), Failure> {
         let mut answer = self.get(&self.agent(), url, 0)?;
         let next = answer.header("link").and_then(next_page);
-        let body = answer.response.body_mut().read_to_string();
-        let body = body.map_err(|error| cut_off(&host(url), error.into_io()))?;
-        let entries = serde_json::from_str(&body).map_err(|error| {
-            Failure::Final(format!("{} gives a list of files that is none: {error}", host(url)))
+        let most = self.limits.listing;
+        let reader = answer.response.body_mut().with_config().limit(u64::MAX).reader();
+        let mut body = Vec::new();
+        pour(self, &host(url), reader.take(most + 1), |bytes| {
+            body.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        if body.len() as u64 > most {
+            let host = host(url);
+            let cause = format!("{host} gives a list of files of more than {most} bytes");
+            return Err(Failure::Final(cause));
+        }
+        let entries = serde_json::from_slice(&body).map_err(|error| {
+            Failure::Final(format!(
+                "{} gives a list of files that cannot be read: {error}",
+                host(url)
+            ))
         })?;
         Ok((entries, next))
     }

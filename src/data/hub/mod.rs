@@ -4,13 +4,18 @@
 //! hashes, a file, and the rest of a file that was broken off. So this is written on `ureq`
 //! directly: the hub's own crate would more than double the number of crates to build, some in C.
 //!
+//! What comes from there is not trusted: files have a largest size, transfers a least speed, nothing
+//! leads from https to http, and a finished file has the hash that it should have. Neither is the
+//! cache: a folder that others may write to is refused, and weights in it are compared with the hash
+//! that they had when they came.
+//!
 //! The environment is that of the hub's other clients: `HF_ENDPOINT` names another server,
 //! `HF_TOKEN` gives access, `HF_HUB_OFFLINE=1` forbids any request.
 //!
 //! ```no_run
 //! use convzoo::data::hub;
 //! # fn main() -> convzoo::Result<()> {
-//! let folder = hub::mnist(&hub::cache_dir())?; // the four IDX files
+//! let folder = hub::mnist(&hub::cache_dir()?)?; // the four IDX files
 //! println!("{}", folder.display());
 //! # Ok(())
 //! # }
@@ -22,14 +27,19 @@ use std::time::Duration;
 
 use crate::error::Result;
 
+mod body;
+mod cache;
 mod fetch;
 mod list;
 pub(crate) mod lock;
 mod progress;
 mod request;
+mod room;
 mod sets;
+pub(crate) mod sums;
 mod table;
 
+pub use cache::{cache_dir, trusted};
 pub use list::RemoteFile;
 pub(super) use table::{Rows, read as read_table};
 
@@ -41,6 +51,25 @@ const MNIST: &str = "ylecun/mnist";
 
 /// Tiny photographs of ten classes: 50,000 to train on and 10,000 to test on, 144 MB.
 const CIFAR_10: &str = "uoft-cs/cifar10";
+
+/// Most bytes that a file may have: a server that sends more must not fill the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A page of a repository's list of files.
+    pub listing: u64,
+    /// A `.json` file beside weights.
+    pub settings: u64,
+    /// A table of a data set.
+    pub table: u64,
+    /// A file of weights.
+    pub weights: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { listing: 16 << 20, settings: 1 << 20, table: 4 << 30, weights: 4 << 30 }
+    }
+}
 
 /// How the hub is reached.
 #[derive(Clone, Debug)]
@@ -55,6 +84,12 @@ pub struct Hub {
     pub connect_timeout: Duration,
     /// How long to wait for an answer to begin, or for more of it.
     pub stall_timeout: Duration,
+    /// Bytes a second, below which a transfer counts as stalled.
+    pub least_rate: u64,
+    /// Over how long that is measured.
+    pub rate_window: Duration,
+    /// Most bytes that files may have.
+    pub limits: Limits,
     /// How often in a row a request may fail without bringing a single byte.
     pub attempts: u32,
     /// The first pause between attempts; each further one is twice as long.
@@ -71,6 +106,9 @@ impl Default for Hub {
             offline: false,
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            least_rate: 1024,
+            rate_window: Duration::from_secs(60),
+            limits: Limits::default(),
             attempts: 5,
             pause: Duration::from_secs(1),
             quiet: false,
@@ -118,21 +156,6 @@ pub fn mnist(cache: &Path) -> Result<PathBuf> {
 /// See [`Hub::cifar_10`].
 pub fn cifar_10(cache: &Path) -> Result<PathBuf> {
     Hub::from_env().cifar_10(cache)
-}
-
-/// Where downloads are kept: `$CONVZOO_CACHE`, else `convzoo` in the user's cache folder
-/// (`$XDG_CACHE_HOME`, `~/.cache`; on Windows `%LOCALAPPDATA%`), else in the temporary folder.
-pub fn cache_dir() -> PathBuf {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(cache) = set("CONVZOO_CACHE") {
-        return cache;
-    }
-    let user = if cfg!(windows) {
-        set("LOCALAPPDATA")
-    } else {
-        set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))
-    };
-    user.unwrap_or_else(env::temp_dir).join("convzoo")
 }
 
 fn is_true(value: &str) -> bool {

@@ -8,6 +8,7 @@ use ureq::{Agent, Body};
 
 use super::Hub;
 use crate::error::{Error, Result};
+use crate::visible::visible_line;
 
 /// A server that redirects more often goes in circles.
 const MAX_REDIRECTS: usize = 10;
@@ -17,6 +18,8 @@ const MAX_REDIRECTS: usize = 10;
 pub(super) enum Failure {
     /// A broken connection, a stall, a server that is busy: worth another try.
     Passing(String),
+    /// Bytes that come so slowly that it is no way to get a file: worth another try.
+    Slow(String),
     /// No way to the server: worth another try only if there was one before.
     Unreachable(String),
     /// Another try would fail alike.
@@ -26,7 +29,10 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn cause(self) -> String {
         match self {
-            Failure::Passing(cause) | Failure::Unreachable(cause) | Failure::Final(cause) => cause,
+            Failure::Passing(cause)
+            | Failure::Slow(cause)
+            | Failure::Unreachable(cause)
+            | Failure::Final(cause) => cause,
         }
     }
 }
@@ -61,6 +67,9 @@ impl Hub {
 
     /// Requests `url`, the bytes from `from` on where that is not 0.
     pub(super) fn get(&self, agent: &Agent, url: &str, from: u64) -> Result<Answer, Failure> {
+        if !is_web(url) {
+            return Err(Failure::Final(format!("{} is not an https address", visible_line(url))));
+        }
         let mut at = url.to_string();
         let mut sha256 = None;
         for _ in 0..MAX_REDIRECTS {
@@ -193,21 +202,40 @@ pub(super) fn cut_off(host: &str, error: io::Error) -> Failure {
     }
 }
 
-/// The address a redirect leads to.
+/// The address a redirect leads to: never from https to something that anybody on the way can change.
 fn redirected(from: &str, location: Option<&str>) -> Result<String, Failure> {
+    let refused = |why: &str| {
+        let to = visible_line(location.unwrap_or("nowhere"));
+        Err(Failure::Final(format!("{} redirects to {to}, {why}", host(from))))
+    };
     match location {
-        Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
-            Ok(url.to_string())
+        Some(url) if is_plain_http(url) && !is_plain_http(from) => {
+            refused("which is not encrypted; this is refused")
         }
+        Some(url) if is_web(url) => Ok(url.to_string()),
         Some(path) if path.starts_with('/') && !path.starts_with("//") => {
             Ok(format!("{}{path}", origin(from)))
         }
-        other => Err(Failure::Final(format!(
-            "{} redirects to {}, which is no address",
-            host(from),
-            other.unwrap_or("nowhere")
-        ))),
+        _ => refused("which is not a web address"),
     }
+}
+
+/// Whether an address is one of the web, whatever the case of its scheme.
+fn is_web(url: &str) -> bool {
+    is_plain_http(url) || has_scheme(url, "https://")
+}
+
+fn is_plain_http(url: &str) -> bool {
+    has_scheme(url, "http://")
+}
+
+fn has_scheme(url: &str, scheme: &str) -> bool {
+    url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+}
+
+/// Whether two addresses are of one scheme, host and port.
+pub(super) fn same_origin(a: &str, b: &str) -> bool {
+    origin(a).eq_ignore_ascii_case(origin(b))
 }
 
 /// Scheme, host and port of an address.
@@ -220,7 +248,9 @@ fn origin(url: &str) -> &str {
 /// Host and port of an address, for messages.
 pub(super) fn host(url: &str) -> String {
     let origin = origin(url);
-    origin.split_once("://").map_or(origin, |(_, host)| host).to_string()
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    // A user's name and password may stand before it.
+    visible_line(host.rsplit('@').next().unwrap_or(host)).into_owned()
 }
 
 /// The SHA-256 in an ETag, if that is what it holds.
@@ -241,8 +271,28 @@ mod tests {
         assert_eq!(to("https://d/e").as_deref(), Some("https://d/e"));
         assert_eq!(to("//d/e"), None);
         assert_eq!(to("file:///etc/passwd"), None);
+        assert_eq!(to("ftp://d/e"), None);
+        assert_eq!(to("http://d/e").as_deref(), Some("http://d/e"));
         assert!(redirected("http://a", None).is_err());
         assert_eq!(origin("http://a:1"), "http://a:1");
+    }
+
+    #[test]
+    fn nothing_leads_from_https_to_http() {
+        for to in ["http://a/x", "HTTP://a/x", "http://other/x"] {
+            let error = redirected("https://a/y", Some(to)).unwrap_err().cause();
+            assert!(error.contains("not encrypted"), "{error}");
+        }
+        assert!(redirected("HTTPS://a/y", Some("http://a/x")).is_err());
+        assert!(redirected("https://a/y", Some("https://b/x")).is_ok());
+        assert!(redirected("http://a/y", Some("https://b/x")).is_ok());
+    }
+
+    #[test]
+    fn what_is_told_of_a_host_has_no_password_in_it() {
+        assert_eq!(host("https://user:secret@a:1/x"), "a:1");
+        assert!(same_origin("https://a/x", "https://A/y") && !same_origin("https://a", "http://a"));
+        assert!(!same_origin("https://a", "https://a.evil"));
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::list::RemoteFile;
 use super::lock::{Lock, beside, create_parent};
 use super::table::{self, Rows};
-use super::{CATS_VS_DOGS, CIFAR_10, Hub, MNIST};
+use super::{CATS_VS_DOGS, CIFAR_10, Hub, MNIST, trusted};
 use crate::error::{Error, Result};
+use crate::files::plain::is_plain;
 use crate::files::sync_folder;
-use crate::visible::tell;
+use crate::visible::{tell, visible_line};
 
 const CLASSES: [&str; 2] = ["cat", "dog"];
 
@@ -27,6 +28,7 @@ impl Hub {
     /// # Errors
     /// The download fails (see [`Hub::fetch`]), files cannot be written, or a class stays empty.
     pub fn cats_vs_dogs(&self, cache: &Path) -> Result<PathBuf> {
+        trusted(cache)?;
         let target = cache.join("cats-dogs");
         let is_done = || CLASSES.iter().all(|class| target.join(class).is_dir());
         if is_done() {
@@ -54,6 +56,7 @@ impl Hub {
     /// # Errors
     /// The download fails (see [`Hub::fetch`]), a row cannot be read, or files cannot be written.
     pub fn mnist(&self, cache: &Path) -> Result<PathBuf> {
+        trusted(cache)?;
         let target = cache.join("mnist");
         let is_done = || {
             let names = ["train", "t10k"].map(idx_names);
@@ -85,6 +88,7 @@ impl Hub {
     /// # Errors
     /// The download fails (see [`Hub::fetch`]), or files cannot be moved to their place.
     pub fn cifar_10(&self, cache: &Path) -> Result<PathBuf> {
+        trusted(cache)?;
         let target = cache.join("cifar-10");
         if target.is_dir() {
             return Ok(target);
@@ -114,15 +118,34 @@ impl Hub {
             return Err(self.failed(repo, cause));
         }
         let folder = cache.join("hub").join(repo.replace('/', "--"));
-        let fetched = files.iter().map(|file| {
-            // The server's path becomes a plain name: it cannot lead out of the folder.
-            let name = file.path.rsplit(['/', '\\', ':']).next().unwrap_or_default();
+        let names = plain_names(&files).map_err(|cause| self.failed(repo, cause))?;
+        let fetched = files.iter().zip(names).map(|(file, name)| {
             let target = folder.join(name);
             self.fetch(repo, file, &target)?;
             Ok(target)
         });
         fetched.collect()
     }
+}
+
+/// The last parts of a server's paths, which are plain names, none twice: they cannot lead out of the
+/// folder that the files go to.
+fn plain_names(files: &[RemoteFile]) -> Result<Vec<&str>, String> {
+    let mut names = Vec::new();
+    for file in files {
+        let name = file.path.rsplit('/').next().unwrap_or_default();
+        if !is_plain(name) {
+            return Err(format!(
+                "{} does not end with the name of a file",
+                visible_line(&file.path)
+            ));
+        }
+        if names.contains(&name) {
+            return Err(format!("it lists two files called {name}"));
+        }
+        names.push(name);
+    }
+    Ok(names)
 }
 
 /// Writes the pictures of all `tables` under `folder`, numbered through.

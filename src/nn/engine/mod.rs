@@ -302,12 +302,17 @@ impl Engine {
         let entries = params.entries();
         if entries.len() != self.laid_out.len() {
             let found = format!("{} tensors of parameters", entries.len());
-            return Err(Error::op("engine", found, format!("its network has {}", self.laid_out.len())));
+            return Err(Error::op(
+                "engine",
+                found,
+                format!("its network has {}", self.laid_out.len()),
+            ));
         }
         for (entry, (spec, trainable)) in entries.iter().zip(&self.laid_out) {
             fits(entry, spec)?;
             if self.purpose == Purpose::Train && entry.trainable != *trainable {
-                let found = format!("{} {}", spec.name, if *trainable { "frozen" } else { "thawed" });
+                let found =
+                    format!("{} {}", spec.name, if *trainable { "frozen" } else { "thawed" });
                 let needed = "an engine trains what was trained when it was made; make a new one";
                 return Err(Error::op("engine", found, needed));
             }

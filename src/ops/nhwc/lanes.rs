@@ -15,6 +15,7 @@ pub(crate) const fn padded(len: usize) -> usize {
 
 /// The instruction sets that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86 has a choice"))]
 pub(crate) enum Isa {
     /// AVX-512F.
     Avx512,

@@ -16,12 +16,12 @@
 use rayon::prelude::*;
 
 use super::conv::{Finish, Maps};
-use super::{grown, maps_len};
 use super::lanes::{Isa, LANES, Lanes, for_each_isa, padded};
 use super::pack::WeightShape;
 use super::pixels::MapsMut;
 use super::shared::Shared;
 use super::tile::{self, Dot, Epilogue, Outer};
+use super::{grown, maps_len};
 use crate::ops::Im2col;
 
 /// Values of a transformed tile.

@@ -272,8 +272,8 @@ impl Group {
             }
         };
         let cause = format!(
-            "taken as the class folders {names}, but they hold nothing but folders ({name} has {inner}); \
-             {advice}; accepted: {LAYOUTS}"
+            "taken as the class folders {names}, but they hold nothing but folders ({name} has \
+             {inner}); {advice}; accepted: {LAYOUTS}"
         );
         Error::file(&self.folder, cause)
     }

@@ -92,10 +92,12 @@ fn read(dir: &Path, part: usize) -> Result<(InMemory, Vec<String>)> {
             check_tables(dir, &tables)?;
             read_tables(dir, name, &tables)?
         }
-        (false, there) => {
-            if !there {
-                let dir = dir.display();
-                notes.push(format!("the {name} part is in {dir} twice: its .bin files are read, its .parquet files are not"));
+        (false, no_tables) => {
+            if !no_tables {
+                notes.push(format!(
+                    "the {name} part is in {} twice: its .bin files are read, its .parquet files are not",
+                    dir.display()
+                ));
             }
             check_batches(dir, part, &batches)?;
             read_batches(&batches)?
@@ -133,8 +135,8 @@ fn compare(dir: &Path, part: usize, labels: &[u8]) -> Option<String> {
     let odd = counts.iter().position(|&count| count != OF_EACH[part])?;
     let (class, count, each) = (CLASSES[odd], counts[odd], OF_EACH[part]);
     Some(format!(
-        "the {name} part in {dir} is not the published CIFAR-10: {count} images of the class {class}, not \
-         {each}"
+        "the {name} part in {dir} is not the published CIFAR-10: {count} images of the class {class}, \
+         not {each}"
     ))
 }
 

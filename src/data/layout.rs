@@ -272,8 +272,8 @@ impl Group {
             }
         };
         let cause = format!(
-            "taken as the class folders {names}, but they hold nothing but folders ({name} has {inner}); \
-             {advice}; accepted: {LAYOUTS}"
+            "taken as the class folders {names}, but they hold nothing but folders ({name} has \
+             {inner}); {advice}; accepted: {LAYOUTS}"
         );
         Error::file(&self.folder, cause)
     }
@@ -404,6 +404,7 @@ fn nested_note(root: &Path, groups: &[Group]) -> Option<String> {
     let deep = |class: &&Class| class.files.iter().any(|file| !class.holds(root, file));
     let classes = groups.iter().flat_map(|group| &group.classes).filter(deep);
     let mut names: Vec<String> = classes.map(|class| file_name(&class.folder)).collect();
+    names.sort();
     names.dedup();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let all = "images in folders within a class folder count as its class";

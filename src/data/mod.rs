@@ -1,7 +1,8 @@
 //! Data sets, decoding, transforms, and the loader.
 //!
 //! [`open`] finds a [`Dataset`]: two or three [`Source`]s of labelled pictures and what there is to
-//! know about them. A [`Pipeline`] says what is done to a picture before a network sees it. A
+//! know about them; [`open_eval`] finds an [`EvalSet`], all images of a folder or of a part, to measure
+//! on. A [`Pipeline`] says what is done to a picture before a network sees it. A
 //! [`Loader`] reads a source through a pipeline, on threads of its own, and gives batches of
 //! tensors.
 //!

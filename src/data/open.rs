@@ -142,10 +142,10 @@ pub fn dataset_in(dir: &Path, usual: &str) -> &'static str {
     if cats_dogs::is_all_there_is(dir) {
         return "cats-dogs";
     }
-    let nothing = survey(dir, Rule::Folders).is_ok_and(|found| found.is_empty());
+    let nothing = || survey(dir, Rule::Folders).is_ok_and(|found| found.is_empty());
     match usual {
-        "mnist" if nothing => "mnist",
-        "cifar-10" if nothing => "cifar-10",
+        "mnist" if nothing() => "mnist",
+        "cifar-10" if nothing() => "cifar-10",
         _ => "folder",
     }
 }

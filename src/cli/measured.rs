@@ -27,9 +27,10 @@ pub struct MeasuredArgs {
     #[arg(long, value_name = "DIR", help_heading = "Images")]
     pub data_dir: Option<PathBuf>,
 
-    /// Which part [default: what the weights were not trained on, where that is known; else test where
-    /// there is one, else val; all of DIR/CLASS/*]
-    #[arg(long, value_enum, value_name = "PART", help_heading = "Images")]
+    /// Which part: train, val, test or all [default: what the weights were not trained on, where that is
+    /// known; else test where there is one, else val; all of DIR/CLASS/*]
+    #[arg(long, value_enum, value_name = "PART", hide_possible_values = true)]
+    #[arg(help_heading = "Images")]
     pub split: Option<Split>,
 
     /// Measure at most this many images of a part
@@ -40,8 +41,10 @@ pub struct MeasuredArgs {
     #[arg(long, help_heading = "Images")]
     pub no_fallback: bool,
 
-    /// What to do about an image that cannot be read [default: skip]
-    #[arg(long, value_enum, help_heading = "Images")]
+    /// What to do about an image that cannot be read: skip (name it, count it nowhere) or fail [default:
+    /// skip]
+    #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true)]
+    #[arg(help_heading = "Images")]
     pub on_bad: Option<BadFiles>,
 
     /// Names of the network's classes in its order, for weights that do not know them: a name a line,

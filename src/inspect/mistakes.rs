@@ -3,9 +3,9 @@
 use candle_core::{D, DType};
 
 use super::Runner;
-use crate::Result;
 use crate::data::Loader;
 use crate::nn::Network;
+use crate::{Error, Result};
 
 /// A picture that was taken for another class.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +59,7 @@ impl Mistakes {
 /// The `most` pictures of a loader whose own class gets least, among those that are taken for another.
 ///
 /// # Errors
-/// Where pictures cannot be read or do not fit the network.
+/// Where pictures cannot be read or do not fit the network, or what it makes of them is not finite.
 pub fn most_wrong(network: &Network, loader: &Loader, most: usize) -> Result<Mistakes> {
     let mut found = Mistakes::default();
     let mut runner = None;
@@ -72,6 +72,10 @@ pub fn most_wrong(network: &Network, loader: &Loader, most: usize) -> Result<Mis
         };
         let rows = candle_nn::ops::softmax(&runner.logits(&batch.images)?, D::Minus1)?;
         let rows: Vec<Vec<f32>> = rows.to_dtype(DType::F32)?.to_vec2()?;
+        if rows.iter().flatten().any(|probability| !probability.is_finite()) {
+            let found = "a network whose outputs are not finite";
+            return Err(Error::op("most_wrong", found, "nothing can be measured with it"));
+        }
         found.add(&rows, &batch.labels, &batch.indices, most);
     }
     Ok(found)

@@ -235,11 +235,12 @@ fn nothing_from_outside_moves_the_cursor() {
     const NAME: &str = "\x1b[31mcat\x1b]0;owned\x07\u{9b}2J\u{202e}";
     let here = tempfile::tempdir().unwrap();
     with_metadata(&here.path().join("w.safetensors"), |metadata| {
+        let mut about: Value = serde_json::from_str(&metadata["convzoo"]).unwrap();
         let classes: Vec<String> = (0..10).map(|class| format!("{NAME}{class}")).collect();
-        metadata.insert("classes".into(), serde_json::to_string(&classes).unwrap());
-        metadata.insert("note".into(), NAME.into());
+        about["classes"] = serde_json::to_value(classes).unwrap();
+        about["dataset"] = NAME.into();
+        metadata.insert("convzoo".into(), about.to_string());
         metadata.insert(format!("key{NAME}"), NAME.into());
-        metadata.insert("dataset".into(), NAME.into());
     });
     one(&here.path().join("\x1b[2Ja\nb.png"), false);
     fs::write(here.path().join("\x1b[2Jbad.png"), "x").unwrap();
@@ -440,8 +441,8 @@ fn flags_without_meaning_and_absurd_numbers_are_refused() {
 #[test]
 fn a_range_test_obeys_what_its_help_shows() {
     let here = tempfile::tempdir().unwrap();
-    let base = "lr-find lenet5-relu --dataset cats-dogs-drawn --limit 24 --image-size 32 \
-                --batch-size 4 --steps 14 --from 1e-3 --to 0.5 --json";
+    let base = "lr-find lenet5-relu --dataset cats-dogs-drawn --limit 12 --image-size 32 \
+                --batch-size 4 --steps 10 --from 1e-3 --to 0.5 --json";
     let points = |flags: &str| {
         let args = base.split_whitespace().chain(flags.split_whitespace());
         let output = convzoo(here.path()).args(args).output().unwrap();

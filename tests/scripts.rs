@@ -102,7 +102,7 @@ fn every_file_has_its_row() {
     let csv = out(&run(&["--csv", "--top", "1"]));
     let csv: Vec<_> = csv.lines().collect();
     assert_eq!(csv[0], "image,rank,class,probability,error");
-    assert!(csv[1].starts_with("'d/=1+1.png,1,1,") || csv[1].starts_with("d/=1+1.png,1,1,"));
+    assert!(csv[1].starts_with("d/=1+1.png,1,1,"), "{}", csv[1]);
     assert!(csv[3].starts_with("d/bad.jpg,,,,") && csv[3].contains("not a picture"), "{}", csv[3]);
     assert!(csv.len() == 7 && csv[6].starts_with("lost.png,,,,"), "{csv:?}");
 
@@ -235,11 +235,12 @@ fn nothing_from_outside_moves_the_cursor() {
     const NAME: &str = "\x1b[31mcat\x1b]0;owned\x07\u{9b}2J\u{202e}";
     let here = tempfile::tempdir().unwrap();
     with_metadata(&here.path().join("w.safetensors"), |metadata| {
+        let mut about: Value = serde_json::from_str(&metadata["convzoo"]).unwrap();
         let classes: Vec<String> = (0..10).map(|class| format!("{NAME}{class}")).collect();
-        metadata.insert("classes".into(), serde_json::to_string(&classes).unwrap());
-        metadata.insert("note".into(), NAME.into());
+        about["classes"] = serde_json::to_value(classes).unwrap();
+        about["dataset"] = NAME.into();
+        metadata.insert("convzoo".into(), about.to_string());
         metadata.insert(format!("key{NAME}"), NAME.into());
-        metadata.insert("dataset".into(), NAME.into());
     });
     one(&here.path().join("\x1b[2Ja\nb.png"), false);
     fs::write(here.path().join("\x1b[2Jbad.png"), "x").unwrap();
@@ -321,8 +322,7 @@ fn signalled(mut command: Command, when: &str, signals: &[&str]) -> Ended {
         assert_ne!(lines.read_line(&mut text).unwrap(), 0, "it ended before {when}: {text}");
     }
     for signal in signals {
-        let id = child.id().to_string();
-        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        let sent = Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
     lines.read_to_string(&mut text).unwrap();
@@ -338,7 +338,7 @@ fn signals_end_a_run_with_their_own_codes() {
     for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let run = bench.run(&format!("run{signal}"));
         let command = bench.train(&run, &["--epochs", "100000"]);
-        let ended = signalled(command, "epoch", &[signal]);
+        let ended = signalled(command, "epoch  ", &[signal]);
         assert_eq!(ended.code, Some(code), "{}", ended.text);
         assert!(ended.text.contains("--resume"), "{}", ended.text);
         assert!(run.join("resume.safetensors").exists(), "{}", ended.text);
@@ -362,7 +362,7 @@ fn a_signal_that_is_ignored_stays_ignored() {
     let mut command = Command::new("sh");
     command.current_dir(bench.folder.path()).args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
     command.arg(train.get_program()).args(train.get_args());
-    let ended = signalled(command, "epoch", &["-HUP", "-HUP", "-TERM"]);
+    let ended = signalled(command, "epoch  ", &["-HUP", "-HUP", "-TERM"]);
     assert_eq!(ended.code, Some(143), "{}", ended.text);
 }
 
@@ -441,8 +441,8 @@ fn flags_without_meaning_and_absurd_numbers_are_refused() {
 #[test]
 fn a_range_test_obeys_what_its_help_shows() {
     let here = tempfile::tempdir().unwrap();
-    let base = "lr-find lenet5-relu --dataset cats-dogs-drawn --limit 24 --image-size 32 \
-                --batch-size 4 --steps 14 --from 1e-3 --to 0.5 --json";
+    let base = "lr-find lenet5-relu --dataset cats-dogs-drawn --limit 12 --image-size 32 \
+                --batch-size 4 --steps 10 --from 1e-3 --to 0.5 --json";
     let points = |flags: &str| {
         let args = base.split_whitespace().chain(flags.split_whitespace());
         let output = convzoo(here.path()).args(args).output().unwrap();
@@ -471,7 +471,7 @@ fn a_range_test_obeys_what_its_help_shows() {
     ] {
         assert_ne!(points(flags), plain, "{flags} changes nothing");
     }
-    let cached = points("--freeze backbone --cache-features --augment none");
+    let cached = points("--freeze backbone --cache-features");
     assert!(cached.as_array().is_some_and(|points| points.len() > 5));
 
     fs::write(here.path().join("run.toml"), "epochs = 3\nlr = 0.5\nschedule = \"step\"").unwrap();

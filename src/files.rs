@@ -85,6 +85,11 @@ fn write_and_flush(
     file.get_ref().file.sync_all()
 }
 
+/// Refuses faults on demand that nobody could make.
+pub(crate) fn check_environment() -> Result<()> {
+    fault::check()
+}
+
 /// Renames a file; not lasting before [`sync_folder`].
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fault::point("rename", to)?;

@@ -5,8 +5,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::fresh::Fresh;
-use super::widest::widest;
 use super::size::checked_len;
+use super::widest::widest;
 use super::{Im2col, Pair, Real, pool_output_size};
 use crate::{Error, Result};
 

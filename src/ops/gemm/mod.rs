@@ -173,13 +173,13 @@ pub(crate) fn gemm_on_threads<T: Real>(a: Mat<'_, T>, b: Mat<'_, T>, c: MatMut<'
     const ROWS: usize = 128;
     let MatMut { data, rows, cols, row_stride } = c;
     assert!(a.rows == rows, "gemm shapes do not match");
-    data.par_chunks_mut(ROWS.saturating_mul(row_stride.max(1))).zip(0..rows.div_ceil(ROWS)).for_each(
-        |(data, piece)| {
+    data.par_chunks_mut(ROWS.saturating_mul(row_stride.max(1)))
+        .zip(0..rows.div_ceil(ROWS))
+        .for_each(|(data, piece)| {
             let rows = piece * ROWS..(piece * ROWS + ROWS).min(rows);
             let c = MatMut::strided(data, rows.len(), cols, row_stride);
             gemm(a.block(rows, 0..a.cols), b, c, add);
-        },
-    );
+        });
 }
 
 #[cfg(test)]
@@ -224,9 +224,8 @@ mod tests {
     /// harm however it is described.
     #[test]
     fn matrices_lie_inside_their_slices() {
-        let refused = |make: &dyn Fn()| {
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).is_err()
-        };
+        let refused =
+            |make: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).is_err();
         let (four, most) = ([1.0f32; 4], usize::MAX);
         for (rows, cols, stride) in [
             (257, 1, 1 << 56),

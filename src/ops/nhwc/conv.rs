@@ -11,8 +11,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::lanes::{Isa, LANES, padded};
-use super::pack::Panels;
 use super::maps_len;
+use super::pack::Panels;
 use super::shared::Shared;
 use super::tile::{self, Dot, Epilogue, Outer};
 use crate::ops::Im2col;

@@ -95,6 +95,11 @@ fn create_anew(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Refuses faults on demand that nobody could make.
+pub(crate) fn check_environment() -> Result<()> {
+    fault::check()
+}
+
 /// Renames a file; not lasting before [`sync_folder`].
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fault::point("rename", to)?;

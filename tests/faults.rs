@@ -334,3 +334,28 @@ fn batches_that_do_not_fit_are_refused_with_advice() {
     assert!(huge.contains("try a smaller --image-size"), "{huge}");
     assert!(!bench.run("run").exists(), "nothing has begun");
 }
+
+/// Sizes for which there is no memory: said before anything is made, whatever the command.
+#[test]
+fn networks_that_do_not_fit_are_refused_before_they_are_made() {
+    if convzoo::train::available_memory().is_none_or(|bytes| bytes > 250 << 30) {
+        println!("skipped: memory cannot be known here, or there is very much of it");
+        return;
+    }
+    let bench = Bench::new();
+    let line = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
+        command.current_dir(bench.folder.path()).args(arguments);
+        command.args(["--dataset", "folder", "--data-dir", "data"]);
+        failure(command)
+    };
+    // The first linear layer of a LeNet grows with the picture: 1.6 TB of weights.
+    for command in ["train", "lr-find"] {
+        let said = line(&[command, "lenet5", "--image-size", "60000"]);
+        assert!(said.contains("of memory") && said.contains("--image-size"), "{said}");
+    }
+    let said = line(&["train", "lenet5", "--image-size", "60000", "--ignore-memory"]);
+    assert!(said.contains("the network's parameters would take"), "{said}");
+    let said = line(&["train", "lenet5", "--image-size", "4000000000"]);
+    assert!(said.contains("a tensor may have") || said.contains("2^32"), "{said}");
+}

@@ -380,3 +380,32 @@ fn engines_refuse_what_they_were_not_laid_out_for() {
     assert!(engine.logits(own.params(), &zeros(&[2, 3, 8])).is_err());
     assert!(own.forward(&zeros(&[0, 3, 8, 8]), Mode::Eval).is_ok());
 }
+
+/// Millions of classes, pictures as large as fields: refused by the tree, before a value is drawn.
+#[test]
+fn networks_that_no_memory_holds_are_refused() {
+    let Some(free) = convzoo::train::available_memory() else { return };
+    let outputs = free as usize / 4096 + 1;
+    let wide = numbered([Layer::Flatten, linear(1024, outputs)]);
+    let made = Network::new(wide, &Init::PYTORCH, 1, DType::F32, &Device::Cpu);
+    let error = made.unwrap_err().to_string();
+    assert!(error.starts_with("the network's parameters would take"), "{error}");
+    let (side, classes) = (1 << 20, 15_000_000);
+    let config =
+        convzoo::models::Config { classes, ..convzoo::models::find("vgg16").unwrap().config() };
+    if free < 240 << 30 {
+        assert!(convzoo::models::Model::new("vgg16", config, 1, &Device::Cpu).is_err());
+    }
+    // A picture of 2^40 pixels: the tables of its windows alone.
+    let network = network(numbered([conv(3, 4, 3).into(), adaptive_avg_pool(1), Layer::Flatten]));
+    let engine = Engine::evaluation(&network, (3, side, side));
+    assert!(engine.is_err() || engine.unwrap().is_none());
+    // More pictures at once than there is memory for.
+    let mut engine = Engine::evaluation(&network, (3, 8, 8)).unwrap().unwrap();
+    let one = zeros(&[1, 3, 8, 8]);
+    engine.logits(network.params(), &one).unwrap();
+    let many = one.broadcast_as((free as usize / 3000, 3, 8, 8)).unwrap();
+    let error = engine.logits(network.params(), &many).unwrap_err().to_string();
+    assert!(error.contains("images would take"), "{error}");
+    engine.logits(network.params(), &one).unwrap();
+}

@@ -181,6 +181,115 @@ fn another_run_is_not_resumed() -> Result<()> {
     Ok(())
 }
 
+/// Notes that a run begins with.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Observer for Notes {
+    fn message(&mut self, text: &str) {
+        self.0.push(text.to_owned());
+    }
+}
+
+/// Changes a value of `config.json`.
+fn edit(folder: &Path, pointer: &str, value: Option<serde_json::Value>) {
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).expect("config.json");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let (parent, key) = pointer.rsplit_once('/').expect("a path");
+    let parent = json.pointer_mut(parent).and_then(|value| value.as_object_mut());
+    let parent = parent.expect("an object");
+    match value {
+        Some(value) => parent.insert(key.to_owned(), value),
+        None => parent.remove(key),
+    };
+    std::fs::write(&path, json.to_string()).expect("a write");
+}
+
+/// A resumed run takes its settings from `config.json`: one that was edited would be another run.
+#[test]
+fn an_edited_config_is_not_resumed() -> Result<()> {
+    let base = TrainConfig { epochs: 1, ..config(NESTEROV) };
+    let edits: [(&str, serde_json::Value, TrainConfig); 6] = [
+        ("lr", 0.5.into(), TrainConfig { lr: 0.5, ..base.clone() }),
+        ("batch_size", 4.into(), TrainConfig { batch_size: 4, ..base.clone() }),
+        ("seed", 7.into(), TrainConfig { seed: 7, ..base.clone() }),
+        ("label_smoothing", 0.0.into(), TrainConfig { label_smoothing: 0.0, ..base.clone() }),
+        ("weight_decay", 0.1.into(), TrainConfig { weight_decay: 0.1, ..base.clone() }),
+        ("ema", 0.9.into(), TrainConfig { ema: Some(0.9), ..base.clone() }),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    Small::new(base.clone())?.start(folder.path(), &mut ())?;
+    let good = std::fs::read(folder.path().join("config.json")).expect("config.json");
+    for (name, value, edited) in edits {
+        edit(folder.path(), &format!("/train/{name}"), Some(value));
+        let more = TrainConfig { epochs: 2, ..edited };
+        let error = Small::new(more)?.resume(folder.path(), &mut ()).expect_err("it was edited");
+        let error = error.to_string();
+        assert!(error.contains("its config.json is not that of its resume state"), "{error}");
+        assert!(error.contains(&format!("train.{name} was ")), "{error}");
+        std::fs::write(folder.path().join("config.json"), &good).expect("a write");
+    }
+    // What may change, may be edited too; and what was edited back is as it was.
+    edit(folder.path(), "/train/save_minutes", Some(99.0.into()));
+    let more = TrainConfig { epochs: 2, save_minutes: 99.0, ..base };
+    let mut notes = Notes::default();
+    Small::new(more)?.resume(folder.path(), &mut notes)?;
+    assert!(notes.0.is_empty(), "{:?}", notes.0);
+    Ok(())
+}
+
+/// Other instructions come to other bits, which is said; so is what an older run does not tell.
+#[test]
+fn a_run_that_goes_on_in_another_way_says_so() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = TrainConfig { epochs: 1, ..config(NESTEROV) };
+    Small::new(base.clone())?.start(folder.path(), &mut ())?;
+    let resume = |epochs| -> Result<Vec<String>> {
+        let (more, mut notes) = (TrainConfig { epochs, ..base.clone() }, Notes::default());
+        Small::new(more)?.resume(folder.path(), &mut notes)?;
+        Ok(notes.0)
+    };
+    edit(folder.path(), "/compute/instructions", Some("sse9".into()));
+    edit(folder.path(), "/compute/winograd", Some("1 2".into()));
+    let notes = resume(2)?;
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("before sse9; Winograd"), "{notes:?}");
+    assert!(notes[0].contains("its bits will not be those"), "{notes:?}");
+    assert!(resume(3)?.is_empty(), "it was said, and is recorded");
+    edit(folder.path(), "/compute", None);
+    assert!(resume(4)?[0].contains("does not say with which instructions"));
+    // A table that somebody has edited.
+    let metrics = folder.path().join("metrics.csv");
+    let text = std::fs::read_to_string(&metrics).expect("metrics.csv");
+    std::fs::write(&metrics, text.replacen("\n1,", "\n1,9", 1)).expect("a write");
+    let notes = resume(5)?;
+    assert!(notes.len() == 1 && notes[0].contains("metrics.csv was not as"), "{notes:?}");
+    let again = std::fs::read_to_string(&metrics).expect("metrics.csv");
+    assert!(again.starts_with(&text), "written anew");
+    Ok(())
+}
+
+/// Names in a run folder become names of files elsewhere.
+#[test]
+fn names_that_lead_elsewhere_are_refused() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = TrainConfig { epochs: 1, ..config(NESTEROV) };
+    let mut small = Small::new(base.clone())?;
+    small.config.data.name = "../squares".to_owned();
+    let error = small.start(folder.path(), &mut ()).expect_err("no plain name").to_string();
+    assert!(error.contains("data.name") && error.contains("slash"), "{error}");
+    Small::new(base)?.start(folder.path(), &mut ())?;
+    let run = convzoo::train::RunFolder::open(folder.path())?;
+    run.config()?;
+    for name in ["/tmp/x", "..", "a/../../b", "", "a\u{1b}[2J"] {
+        edit(folder.path(), "/model/name", Some(name.into()));
+        let error = run.config().expect_err("no plain name").to_string();
+        assert!(error.contains("config.json: model.name") && !error.contains('\u{1b}'), "{error}");
+    }
+    Ok(())
+}
+
 #[test]
 fn broken_resume_states_are_refused() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");

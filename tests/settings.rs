@@ -233,3 +233,27 @@ fn a_resumed_run_keeps_its_settings_and_its_weights_are_measured_on_its_pictures
     let others = "eval --weights one/best.safetensors --dataset cats-dogs-drawn --limit 10 --json";
     assert_eq!(json(&succeed(others, here.path()))["val"]["images"], 10);
 }
+
+/// A setting in the environment that there is not would be computed in another way than was asked for.
+#[test]
+fn unknown_values_in_the_environment_are_errors_before_work_begins() {
+    let run = |arguments: &[&str], name: &str, value: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_convzoo"));
+        command.args(arguments).env(name, value).output().expect("the program runs")
+    };
+    for (name, value) in [
+        ("CONVZOO_ISA", "avx1024"),
+        ("CONVZOO_WINOGRAD", "maybe"),
+        ("CONVZOO_CUDA_OPS", "fast"),
+        ("CONVZOO_TEST_FILES", "fail"),
+    ] {
+        for arguments in [&["list"][..], &["eval", "resnet18", "--weights", "none.safetensors"]] {
+            let output = run(arguments, name, value);
+            let line = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{line}");
+            let wanted = format!("error: {name}={value}: ");
+            assert!(line.starts_with(&wanted) && line.lines().count() == 1, "{line}");
+        }
+        assert!(run(&["list"], name, "").status.success(), "an empty {name} is none");
+    }
+}

@@ -67,6 +67,7 @@ fn facts(facts: &Facts) -> String {
             "instructions",
             format!("{} (this CPU has {})", facts.instruction_set, list(&facts.instruction_sets)),
         ),
+        ("3x3 by", winograd(facts.winograd).to_owned()),
         ("threads", facts.threads.to_string()),
     ];
     if let Some((total, free)) = facts.memory_mib {
@@ -80,6 +81,14 @@ fn facts(facts: &Facts) -> String {
     lines.extend(environment.map(|setting| ("environment", setting)));
     let lines = lines.into_iter().map(|(what, value)| format!("{what:<12}  {value}"));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// How 3x3 convolutions are computed.
+fn winograd(on: bool) -> &'static str {
+    match on {
+        true => "Winograd's way, where it is faster (CONVZOO_WINOGRAD=off for the direct way)",
+        false => "the direct way (CONVZOO_WINOGRAD=off)",
+    }
 }
 
 fn folder(folder: &Folder) -> String {

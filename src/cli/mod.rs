@@ -89,6 +89,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
+    if !matches!(command, Command::Doctor(_)) {
+        check_environment()?; // the doctor says it among the rest
+    }
     match command {
         Command::Train(args) => run::train(args),
         Command::LrFind(args) => lr_find::lr_find(args).map(done),
@@ -109,6 +112,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Settings in the environment that there are not are an error, before work begins.
+fn check_environment() -> anyhow::Result<()> {
+    crate::files::check_environment()?;
+    Ok(crate::ops::check_environment()?)
+}
+
 /// The command line, with what a file of `--config` adds to it.
 fn parse<T: CommandFactory + FromArgMatches>() -> anyhow::Result<T> {
     let mut command = T::command();
@@ -124,12 +133,18 @@ fn parse<T: CommandFactory + FromArgMatches>() -> anyhow::Result<T> {
 
 /// An example: trains (or with `--eval` only measures) one architecture; every setting is a flag.
 pub fn example(model: &'static str) -> ExitCode {
-    exit(|| run::run(model, parse()?))
+    exit(|| {
+        check_environment()?;
+        run::run(model, parse()?)
+    })
 }
 
 /// The example that compares: `convzoo compare` without the subcommand.
 pub fn compare_example() -> ExitCode {
-    exit(|| compare::compare(parse()?))
+    exit(|| {
+        check_environment()?;
+        compare::compare(parse()?)
+    })
 }
 
 /// One clear line, and a code that scripts can see.

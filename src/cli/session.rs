@@ -53,7 +53,12 @@ impl Session {
         dataset.notes.iter().for_each(|note| voice.say(note));
         let train = settings(name, args, &dataset, file.as_ref(), before)?;
         let stem = stem(args, file.as_ref(), before);
-        let mut model = build(name, &dataset, &train, stem, &device)?;
+        let config = model_config(name, &dataset, &train, stem)?;
+        if !args.ignore_memory {
+            let layers = models::find(name)?.layers(&config)?;
+            super::memory::enough(&layers, &train, dataset.train.len(), true, &device)?;
+        }
+        let mut model = Model::new(name, config, train.seed, &device)?;
         let mut info = ModelInfo::new(&model)?;
         if let Some(file) = &file {
             take_over(file, &model, args, voice)?;
@@ -62,9 +67,6 @@ impl Session {
             info.weights = saved.model.weights.clone();
         }
         train.finetune.apply(&mut model.network, train.lr)?;
-        if !args.ignore_memory {
-            super::memory::enough(&model.network, &train, dataset.train.len(), &device)?;
-        }
         let input = (train.channels, train.image_size, train.image_size);
         let on_ops = train.precision.half().is_some();
         if device.is_cpu() && (on_ops || Engine::training(&model.network, input)?.is_none()) {
@@ -187,18 +189,17 @@ fn stem(args: &RunArgs, file: Option<&WeightFile>, run: Option<&RunConfig>) -> S
     args.stem.map(Stem::from).or(of_run).or(of_file).unwrap_or_default()
 }
 
-fn build(
+/// What is chosen of the network.
+fn model_config(
     name: &str,
     dataset: &Dataset,
     train: &TrainConfig,
     stem: Stem,
-    device: &Device,
-) -> crate::Result<Model> {
+) -> crate::Result<Config> {
     let architecture = models::find(name)?;
     let input = (train.channels, train.image_size, train.image_size);
     let classes = dataset.classes.len();
-    let config = Config { classes, input, stem, ..architecture.config() };
-    Model::new(name, config, train.seed, device)
+    Ok(Config { classes, input, stem, ..architecture.config() })
 }
 
 /// The weights that are asked for, fetched if need be.

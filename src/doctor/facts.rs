@@ -28,6 +28,8 @@ pub struct Facts {
     pub instruction_sets: Vec<&'static str>,
     /// The one that is used.
     pub instruction_set: &'static str,
+    /// Whether 3x3 convolutions go Winograd's way where that is faster.
+    pub winograd: bool,
     /// Threads that compute.
     pub threads: usize,
     /// Memory of the machine, and what of it is free, in MiB, where that can be read.
@@ -71,7 +73,8 @@ impl Folder {
 /// The devices, and what is known.
 pub(super) fn gather() -> (Vec<Named>, Facts) {
     let environment = environment();
-    let mut problems = wrong_settings(&environment);
+    let wrong = crate::ops::check_environment().err();
+    let mut problems: Vec<_> = wrong.map(|error| error.to_string()).into_iter().collect();
     let mut devices = vec![("cpu".to_owned(), Device::Cpu)];
     gpus(&mut devices, &mut problems);
     let data = std::env::var_os("CONVZOO_DATA").filter(|path| !path.is_empty());
@@ -82,6 +85,7 @@ pub(super) fn gather() -> (Vec<Named>, Facts) {
         cpu: line_of("/proc/cpuinfo", "model name"),
         instruction_sets: Isa::available().iter().map(|isa| isa.name()).collect(),
         instruction_set: Isa::best().name(),
+        winograd: crate::ops::settings().winograd,
         threads: rayon::current_num_threads(),
         memory_mib: mib("MemTotal").zip(mib("MemAvailable")),
         devices: devices.iter().map(|(name, device)| describe(name, device)).collect(),
@@ -125,26 +129,6 @@ fn environment() -> Vec<(String, String)> {
         .collect();
     set.sort();
     set
-}
-
-/// Settings that are not among those there are, and so do nothing.
-fn wrong_settings(environment: &[(String, String)]) -> Vec<String> {
-    let isas: Vec<_> = Isa::available().iter().map(|isa| isa.name()).collect();
-    let known = [
-        ("CONVZOO_ISA", isas),
-        ("CONVZOO_CUDA_OPS", vec!["portable", "kernels"]),
-        ("CONVZOO_WINOGRAD", vec!["on", "off", "0"]),
-    ];
-    let mut problems = Vec::new();
-    for (name, value) in environment {
-        let Some((_, values)) = known.iter().find(|(known, _)| known == name) else { continue };
-        if !value.is_empty() && !values.contains(&value.as_str()) {
-            let values = values.join(", ");
-            problems
-                .push(format!("{name}={value} does nothing; on this machine it takes {values}"));
-        }
-    }
-    problems
 }
 
 /// Adds the GPUs that this build can use; that there is none, though it was built for one, is a

@@ -12,12 +12,26 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::{Error, Result};
+
 const VARIABLE: &str = "CONVZOO_TEST_FILES";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
     Fail(u64),
     Pause(u64),
+}
+
+/// Refuses a plan that is none.
+pub(super) fn check() -> Result<()> {
+    match std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
+        Some(text) if text.to_str().and_then(parse).is_none() => {
+            let text = text.to_string_lossy();
+            let message = format!("{VARIABLE}={text}: it takes fail:N or pause:N, in tests");
+            Err(Error::Setting(message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What is asked for; nothing, but in tests.

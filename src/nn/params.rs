@@ -9,6 +9,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use super::Layer;
 use super::init::Init;
 use super::layer::join;
+use crate::machine::check_memory;
+use crate::ops::size::checked_len;
 use crate::{Error, Result};
 
 /// What a tensor of the state dict is for.
@@ -142,7 +144,7 @@ impl Params {
     /// Fresh tensors for a tree, drawn from `seed`: every tensor from a stream of its own name.
     ///
     /// # Errors
-    /// Where the device cannot hold them.
+    /// Where the device cannot hold them: on a CPU that is asked before anything is made.
     pub fn new(
         layers: &Layer,
         init: &Init,
@@ -150,8 +152,18 @@ impl Params {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
+        let specs = layers.state_specs();
+        if device.is_cpu() {
+            let values = specs.iter().try_fold(0u64, |sum, spec| {
+                sum.checked_add(checked_len("parameter", &spec.shape)? as u64).ok_or_else(|| {
+                    Error::op("parameter", format!("shape {:?}", spec.shape), "sizes are too large")
+                })
+            })?;
+            let bytes = values.saturating_mul(dtype.size_in_bytes() as u64);
+            check_memory("the network's parameters", bytes)?;
+        }
         let mut params = Params::default();
-        for (spec, bias_fan_in) in with_fan_in(layers.state_specs()) {
+        for (spec, bias_fan_in) in with_fan_in(specs) {
             let tensor = init.tensor(&spec, bias_fan_in, seed, dtype, device)?;
             params.index.insert(spec.name.clone(), params.entries.len());
             let trainable = !spec.role.is_buffer();

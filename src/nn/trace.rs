@@ -74,9 +74,9 @@ impl Step<'_> {
         match self.layer {
             Layer::Conv2d(conv) => {
                 let per_output = conv.inputs / conv.params.groups * conv.kernel.0 * conv.kernel.1;
-                (self.output.len() * per_output) as u64
+                (self.output.len() as u64).saturating_mul(per_output as u64)
             }
-            Layer::Linear { inputs, outputs } => (inputs * outputs) as u64,
+            Layer::Linear { inputs, outputs } => (*inputs as u64).saturating_mul(*outputs as u64),
             _ => 0,
         }
     }
@@ -100,7 +100,8 @@ pub struct Trace<'a> {
 impl Trace<'_> {
     /// Multiply-adds of one picture in evaluation.
     pub fn macs(&self) -> u64 {
-        self.steps.iter().filter(|step| !step.auxiliary).map(Step::macs).sum()
+        let counted = self.steps.iter().filter(|step| !step.auxiliary);
+        counted.map(Step::macs).fold(0, u64::saturating_add)
     }
 }
 

@@ -86,8 +86,10 @@ pub(crate) fn tensor<T: Real>(
     Tensor::from_vec(values, shape.into(), &candle_core::Device::Cpu)
 }
 
-/// Refuses tensors of different types or on different devices.
+/// Refuses tensors of different types or on different devices, and an environment that asks for kernels
+/// that there are not: every op comes by here.
 pub(crate) fn same_kind(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
+    super::check_environment()?;
     for pair in tensors.windows(2) {
         if pair[0].dtype() != pair[1].dtype() {
             let found = format!("{:?} and {:?}", pair[0].dtype(), pair[1].dtype());

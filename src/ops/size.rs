@@ -5,9 +5,11 @@ use candle_core::Tensor;
 
 use crate::{Error, Result};
 
-/// Most values of a tensor: 2⁵⁴ on 64 bits, so that neither its bytes nor what the kernels make of it
-/// (channels padded to whole vectors, transformed tiles) come near the end of the address space.
-pub(crate) const MOST_VALUES: usize = isize::MAX as usize / 512;
+/// Most values of a tensor, 2⁴⁴ on 64 bits: more than any machine holds, and so few that neither its
+/// bytes, nor what the kernels make of it (channels padded to whole vectors, transformed tiles), nor
+/// sums over the layers of a network come near the end of the numbers.
+pub(crate) const MOST_VALUES: usize =
+    if usize::BITS >= 64 { 1 << (usize::BITS - 20) } else { isize::MAX as usize / 8 };
 
 /// Values of a tensor of this shape, sides of 0 counted as 1: whatever part of the product is made, in
 /// whatever order, does not overflow then.

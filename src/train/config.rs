@@ -14,6 +14,9 @@ use crate::data::{DataKind, DataRequest, Dataset, LoaderOptions, Mixing, Pipelin
 use crate::machine::Machine;
 use crate::models::{Model, Stem};
 use crate::nn::Precision;
+use crate::ops;
+use crate::ops::nhwc::lanes::Isa;
+use crate::visible::visible_line;
 use crate::weights::{SaveType, Sketch, TrainedOn};
 use crate::{Error, Result};
 
@@ -309,6 +312,52 @@ impl Default for Versions {
     }
 }
 
+/// How a run is computed: on equal settings, what its bits depend on. They are equal for any number of
+/// threads, and with AVX2 and AVX-512 they have been in every network tried; apart from that, runs that
+/// differ here agree within rounding alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compute {
+    /// The instruction set of the kernels on a CPU: `avx512`, `avx2` or `plain`.
+    pub instructions: String,
+    /// The best one that the CPU has, which products of matrices use.
+    pub cpu: String,
+    /// Whether 3x3 convolutions go Winograd's way where that is faster, by which points: `off`, or those
+    /// beside 0 and infinity.
+    pub winograd: String,
+    /// Whether ops on CUDA run in `kernels` or in `portable` form.
+    pub cuda_ops: String,
+    /// The type of the activations.
+    pub precision: Precision,
+}
+
+impl Compute {
+    /// What this program uses on this machine, for activations of this type.
+    pub fn here(precision: Precision) -> Self {
+        let settings = ops::settings();
+        let winograd = if settings.winograd { ops::WINOGRAD_POINTS } else { "off" };
+        let cuda_ops = if settings.portable_on_cuda { "portable" } else { "kernels" };
+        Compute {
+            instructions: settings.isa.name().to_owned(),
+            cpu: Isa::available()[0].name().to_owned(),
+            winograd: winograd.to_owned(),
+            cuda_ops: cuda_ops.to_owned(),
+            precision,
+        }
+    }
+
+    /// What has changed since `before`, on this device: `instructions avx512, before plain`.
+    fn changes(&self, before: &Compute, on_cpu: bool) -> Vec<String> {
+        let pairs = [
+            ("instructions", &self.instructions, &before.instructions, on_cpu),
+            ("a CPU with", &self.cpu, &before.cpu, on_cpu),
+            ("Winograd", &self.winograd, &before.winograd, on_cpu),
+            ("CUDA ops", &self.cuda_ops, &before.cuda_ops, !on_cpu),
+        ];
+        let changed = pairs.into_iter().filter(|(_, now, before, counts)| *counts && now != before);
+        changed.map(|(what, now, before, _)| format!("{what} {now}, before {before}")).collect()
+    }
+}
+
 /// All that defines a run; `config.json` in its folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunConfig {
@@ -335,11 +384,15 @@ pub struct RunConfig {
     /// The machine that computed last. Earlier versions did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
+    /// How it computed there. Earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<Compute>,
 }
 
 impl RunConfig {
     /// The run of this program, on all of rayon's threads.
     pub fn new(model: ModelInfo, data: DataInfo, train: TrainConfig, device: String) -> Self {
+        let compute = Some(Compute::here(train.precision));
         RunConfig {
             model,
             data,
@@ -351,6 +404,7 @@ impl RunConfig {
             resumed_by: Vec::new(),
             started: Some(super::run::now()),
             machine: Some(Machine::here()),
+            compute,
         }
     }
 
@@ -360,6 +414,26 @@ impl RunConfig {
         resumed_by.push(self.command.clone());
         let (command, started) = (saved.command.clone(), saved.started.clone());
         RunConfig { command, resumed_by, started, ..self.clone() }
+    }
+
+    /// Refuses names that are not plain ones: they become names of files, in reports and exports.
+    ///
+    /// # Errors
+    /// Says which name it is, and why it cannot be used.
+    pub fn check_names(&self) -> Result<()> {
+        check_plain("model.name", &self.model.name)?;
+        check_plain("data.name", &self.data.name)
+    }
+
+    /// What is to be said where a run that was computed as `saved` says goes on here.
+    pub(super) fn computes_otherwise(&self, saved: &RunConfig) -> Option<String> {
+        let end = "its bits will not be those that it would have come to";
+        let (Some(now), Some(before)) = (&self.compute, &saved.compute) else {
+            let what = "the run does not say with which instructions it was computed";
+            return Some(format!("{what}: if with others, or by an earlier version, {end}"));
+        };
+        let changes = now.changes(before, self.device == "cpu");
+        (!changes.is_empty()).then(|| format!("it computes with {}: {end}", changes.join("; ")))
     }
 
     /// What differs from `saved` and would make a resumed run another run; one line each.
@@ -399,7 +473,25 @@ const FREE: &[&str] = &[
     "resumed_by",
     "started",
     "machine",
+    "compute",
 ];
+
+/// Refuses what is no plain name of a file.
+fn check_plain(what: &str, name: &str) -> Result<()> {
+    const MOST: usize = 200;
+    let wrong = match name {
+        "" => "is empty",
+        "." | ".." => "names a folder",
+        _ if name.len() > MOST => "is too long",
+        _ if name.contains(['/', '\\']) => "has a slash",
+        _ if *visible_line(name) != *name => "has characters that cannot be seen",
+        _ => return Ok(()),
+    };
+    let shown: String = visible_line(name).chars().take(MOST).collect();
+    let message =
+        format!("{what}: {shown:?} {wrong}; a plain name is needed, as files are called by it");
+    Err(Error::Setting(message))
+}
 
 fn differ(path: &str, saved: &Value, now: &Value, found: &mut Vec<String>) {
     if saved == now || FREE.contains(&path) {
@@ -457,6 +549,31 @@ mod tests {
         assert!(refused(TrainConfig { lr: -1.0, ..base.clone() }).contains("learning rate is -1"));
         assert!(refused(TrainConfig { lr: f64::INFINITY, ..base.clone() }).contains("learning"));
         assert!(refused(TrainConfig { label_smoothing: 1.0, ..base }).contains("smoothing"));
+    }
+
+    #[test]
+    fn names_are_plain() {
+        for name in ["resnet18", "cats and dogs", "a..b", "Käfer", ".hidden"] {
+            check_plain("data.name", name).unwrap();
+        }
+        let long = "x".repeat(300);
+        for name in ["", ".", "..", "../up", "a/b", "/tmp/x", "a\\b", "a\nb", "\u{1b}[2J", &long] {
+            let error = check_plain("data.name", name).unwrap_err().to_string();
+            assert!(error.starts_with("data.name: \"") && error.len() < 400, "{error}");
+            assert!(!error.contains('\u{1b}'), "{error}");
+        }
+    }
+
+    #[test]
+    fn other_ways_to_compute_are_told() {
+        let now = Compute::here(Precision::F32);
+        assert!(now.changes(&now, true).is_empty());
+        let other = Compute { instructions: "sse9".into(), winograd: "off".into(), ..now.clone() };
+        let told = now.changes(&other, true).join("; ");
+        assert!(told.contains("before sse9") && told.contains("before off"), "{told}");
+        assert!(now.changes(&other, false).is_empty(), "on a GPU they are of no account");
+        let json = serde_json::to_string(&now).unwrap();
+        assert_eq!(serde_json::from_str::<Compute>(&json).unwrap(), now);
     }
 
     #[test]

@@ -4,11 +4,9 @@
 //! says why. So it is reckoned beforehand. The sum is of what must be there at once, and stays somewhat
 //! below what is used; a test holds it against what has been measured.
 
-use std::fs;
-
 use super::optim::Rule;
 use crate::Result;
-use crate::nn::{Layer, Network, Shape};
+use crate::nn::{Layer, Network, ParamSpec, Shape};
 
 /// Gradients of activations that are in use at a time, in units of the largest.
 const GRADIENTS: usize = 3;
@@ -29,8 +27,29 @@ impl TrainingMemory {
     /// # Errors
     /// Names the layer that its input does not fit.
     pub fn of(network: &Network, input: (usize, usize, usize), rule: &Rule) -> Result<Self> {
-        let (channels, height, width) = input;
-        let trace = network.layers().trace(Shape::Map(channels, height, width))?;
+        let trained = network.params().trainable().map(|entry| entry.spec.len());
+        Self::reckon(network.layers(), trained.collect(), input, rule)
+    }
+
+    /// [`TrainingMemory::of`] for a network that is still to be made of this tree: nothing is
+    /// allocated.
+    ///
+    /// # Errors
+    /// Names the layer that its input does not fit.
+    pub fn of_layers(layers: &Layer, input: (usize, usize, usize), rule: &Rule) -> Result<Self> {
+        let specs = layers.state_specs();
+        let trained = specs.iter().filter(|spec| !spec.role.is_buffer()).map(ParamSpec::len);
+        Self::reckon(layers, trained.collect(), input, rule)
+    }
+
+    /// For trained tensors of these sizes.
+    fn reckon(
+        layers: &Layer,
+        trained: Vec<usize>,
+        (channels, height, width): (usize, usize, usize),
+        rule: &Rule,
+    ) -> Result<Self> {
+        let trace = layers.trace(Shape::Map(channels, height, width))?;
         let mut values = channels * height * width;
         let mut largest = 0;
         for step in &trace.steps {
@@ -38,9 +57,7 @@ impl TrainingMemory {
             values += copies * step.output.len();
             largest = largest.max(copies.min(1) * step.output.len());
         }
-        let parameters: Vec<usize> =
-            network.params().trainable().map(|entry| entry.spec.len()).collect();
-        let (all, most) = (parameters.iter().sum::<usize>(), parameters.iter().max());
+        let (all, most) = (trained.iter().sum::<usize>(), trained.iter().max());
         let most = most.copied().unwrap_or(0);
         let bytes = |values: usize| 4 * values as u64;
         Ok(TrainingMemory {
@@ -49,9 +66,21 @@ impl TrainingMemory {
         })
     }
 
+    /// Of an evaluation on a CPU: the parameters, and the largest map with the one that it is made of.
+    ///
+    /// # Errors
+    /// Names the layer that its input does not fit.
+    pub fn of_evaluation(layers: &Layer, input: (usize, usize, usize)) -> Result<Self> {
+        let trace = layers.trace(Shape::Map(input.0, input.1, input.2))?;
+        let steps = trace.steps.iter().filter(|step| !step.auxiliary && copies(step.layer) > 0);
+        let most = steps.map(|step| step.input.len() + step.output.len()).max().unwrap_or(0);
+        let parameters = layers.state_specs().iter().map(ParamSpec::len).sum::<usize>();
+        Ok(TrainingMemory { fixed: 4 * parameters as u64, picture: 4 * most as u64 })
+    }
+
     /// For a batch of this many pictures.
     pub fn bytes(&self, batch: usize) -> u64 {
-        self.fixed + self.picture * batch as u64
+        self.fixed.saturating_add(self.picture.saturating_mul(batch as u64))
     }
 
     /// The largest batch for which so many bytes are enough.
@@ -69,30 +98,6 @@ fn copies(layer: &Layer) -> usize {
         Layer::MaxPool2d(_) => 2, // and where each maximum was
         _ => 0,
     }
-}
-
-/// Bytes of memory that this process may still take; `None` where that cannot be known.
-pub fn available_memory() -> Option<u64> {
-    let machine = kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
-    Some(group_rest().map_or(machine, |rest| rest.min(machine)))
-}
-
-/// A line of `/proc/meminfo` in bytes.
-fn kilobytes(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
-}
-
-/// What is left of the control group's limit, as a container has one. Files that the system keeps in
-/// memory count against it too, but are given up first.
-fn group_rest() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let name = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let folder = std::path::Path::new("/sys/fs/cgroup").join(name);
-    let limit: u64 = fs::read_to_string(folder.join("memory.max")).ok()?.trim().parse().ok()?;
-    let stat = fs::read_to_string(folder.join("memory.stat")).ok()?;
-    let used = stat.lines().find_map(|line| line.strip_prefix("anon "))?.trim().parse().ok()?;
-    Some(limit.saturating_sub(used))
 }
 
 #[cfg(test)]
@@ -117,17 +122,11 @@ mod tests {
             assert!((0.6..1.05).contains(&(mib / measured)), "{name}: {mib:.0} MiB");
             let most = memory.batch_within(memory.bytes(batch));
             assert_eq!(most, batch);
+            let layers = model.network.layers();
+            let before = TrainingMemory::of_layers(layers, (3, 96, 96), &Rule::MOMENTUM).unwrap();
+            assert_eq!(before, memory, "the tree alone says as much");
+            let evaluation = TrainingMemory::of_evaluation(layers, (3, 96, 96)).unwrap();
+            assert!(evaluation.bytes(batch) < memory.bytes(batch));
         }
-    }
-
-    #[test]
-    fn this_machine_has_memory() {
-        if std::path::Path::new("/proc/meminfo").exists() {
-            assert!(available_memory().unwrap() > 1 << 20);
-        }
-        assert_eq!(
-            kilobytes("MemFree: 1 kB\nMemAvailable:   20 kB\n", "MemAvailable:"),
-            Some(20480)
-        );
     }
 }

@@ -107,6 +107,20 @@ impl EpochRow {
     }
 }
 
+/// `metrics.csv` of these epochs.
+fn metrics(rows: &[EpochRow]) -> String {
+    let ema = rows.iter().any(|row| row.ema_val_loss.is_some());
+    let mut text = METRICS_HEADER.to_owned();
+    // A String takes everything.
+    let _ = if ema { writeln!(text, ",{EMA_COLUMNS}") } else { writeln!(text) };
+    for row in rows {
+        let line = row.line();
+        let (loss, top1) = (cell(row.ema_val_loss), cell(row.ema_val_top1));
+        let _ = if ema { writeln!(text, "{line},{loss},{top1}") } else { writeln!(text, "{line}") };
+    }
+    text
+}
+
 /// A cell of `metrics.csv`.
 fn cell(value: Option<f64>) -> String {
     value.map_or(String::new(), |value| format!("{value:.6}"))
@@ -156,6 +170,35 @@ pub struct Progress {
     /// The highest resident memory so far, in MiB, where the system tells it.
     #[serde(default)]
     pub peak_memory_mib: Option<f64>,
+}
+
+impl Progress {
+    /// Refuses what no run comes to.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        let (epochs, rows) = (self.epoch, self.rows.len());
+        if epochs != rows {
+            return Err(format!("{epochs} epochs are done, and it has the rows of {rows}"));
+        }
+        if let Some((at, row)) = (1..).zip(&self.rows).find(|(at, row)| row.epoch != *at) {
+            return Err(format!("its row {at} is that of epoch {}", row.epoch));
+        }
+        let bests = self.best.iter().chain(&self.best_ema);
+        if let Some(best) = bests.into_iter().find(|best| best.epoch == 0 || best.epoch > epochs) {
+            return Err(format!("its best epoch is {}, of {epochs}", best.epoch));
+        }
+        let Sums { top1, top5, images, .. } = self.sums;
+        if top1 > top5 || top5 > images {
+            return Err(format!(
+                "{top1} of {images} pictures were right, {top5} in the first five"
+            ));
+        }
+        let rows = self.rows.iter().flat_map(|row| [row.train_seconds, row.seconds]);
+        let mut seconds = rows.chain([self.train_seconds, self.wait_seconds]);
+        match seconds.find(|seconds| !(*seconds >= 0.0)) {
+            Some(wrong) => Err(format!("something took {wrong} seconds")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The outcome of a finished run; `summary.json`.
@@ -369,9 +412,12 @@ impl RunFolder {
     /// The settings of its run.
     ///
     /// # Errors
-    /// Where `config.json` cannot be read.
+    /// Where `config.json` cannot be read, or calls the network or the pictures by what is no plain
+    /// name: a run folder may be somebody else's.
     pub fn config(&self) -> Result<RunConfig> {
-        self.read_json("config.json")
+        let config: RunConfig = self.read_json("config.json")?;
+        config.check_names().map_err(|error| Error::file(self.file("config.json"), error))?;
+        Ok(config)
     }
 
     /// The outcome of its run.
@@ -427,18 +473,19 @@ impl RunFolder {
         self.read_json(EVALUATION)
     }
 
+    /// What is to be said where `metrics.csv` is not what these rows come to; it may end earlier, or
+    /// later.
+    pub(super) fn other_metrics(&self, rows: &[EpochRow]) -> Option<String> {
+        let found = files::regular::read_text(&self.file("metrics.csv")).ok()?;
+        let wanted = metrics(rows);
+        let same = found.lines().zip(wanted.lines()).all(|(found, wanted)| found == wanted);
+        let note =
+            "metrics.csv was not as the run left it; it is written anew from the resume state";
+        (!same).then(|| note.to_owned())
+    }
+
     pub(super) fn write_metrics(&self, rows: &[EpochRow]) -> Result<()> {
-        let ema = rows.iter().any(|row| row.ema_val_loss.is_some());
-        let mut text = METRICS_HEADER.to_owned();
-        // A String takes everything.
-        let _ = if ema { writeln!(text, ",{EMA_COLUMNS}") } else { writeln!(text) };
-        for row in rows {
-            let line = row.line();
-            let (loss, top1) = (cell(row.ema_val_loss), cell(row.ema_val_top1));
-            let _ =
-                if ema { writeln!(text, "{line},{loss},{top1}") } else { writeln!(text, "{line}") };
-        }
-        files::write_bytes(&self.file("metrics.csv"), text.as_bytes())
+        files::write_bytes(&self.file("metrics.csv"), metrics(rows).as_bytes())
     }
 
     /// Writes `best.safetensors`, `last.safetensors` or `ema.safetensors`.

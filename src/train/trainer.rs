@@ -29,7 +29,7 @@ use super::schedule::LearningRate;
 use crate::data::{Batch, Loader, Mixed};
 use crate::machine::PeakMemory;
 use crate::nn::{Engine, Mode, Params, Precision};
-use crate::ops::CrossEntropyParams;
+use crate::ops::{self, CrossEntropyParams};
 use crate::rng::Rng;
 use crate::weights::{Sketch, TrainedOn};
 use crate::{Error, Result, files};
@@ -170,8 +170,10 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let mut made = prepare(&job)?;
         let folder = RunFolder::open(folder)?;
         let lock = RunLock::take(folder.path())?;
-        let changed = same::check(&folder, job.config, changed_data)?;
+        let mut notes = same::check(&folder, job.config, changed_data)?;
         let mut state = checkpoint::read(&folder)?;
+        let settings = state.settings.as_ref();
+        notes.extend(same::check_state(&folder, settings, job.config, changed_data)?);
         restore(&mut state, &job, &mut made)
             .map_err(|error| Error::file(folder.path(), format!("its resume state: {error}")))?;
         let (progress, note) = (state.progress, state.note);
@@ -181,7 +183,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             return Err(Error::file(folder.path(), cause));
         }
         let mut trainer = Self::at(job, folder, lock, made, progress);
-        trainer.notes.extend(note.into_iter().chain(changed));
+        trainer.notes.extend(note.into_iter().chain(notes));
         trainer.catch_up()?;
         Ok(trainer)
     }
@@ -232,7 +234,11 @@ impl<'a, N: Trainable> Trainer<'a, N> {
             let text = format!("deleted {parts} file{} left half written", plural(parts));
             self.notes.push(text);
         }
+        self.notes.extend(self.folder.other_metrics(&self.progress.rows));
         let saved = self.folder.config()?;
+        if saved.data.identity != self.job.config.data.identity {
+            self.save()?; // or the state would be that of other pictures than config.json says
+        }
         self.folder.write_config(&self.job.config.going_on_with(&saved))?;
         self.write_epoch()
     }
@@ -739,7 +745,7 @@ impl<'a, N: Trainable> Trainer<'a, N> {
         let peak = self.memory.as_ref().and_then(PeakMemory::mib);
         let before = self.progress.peak_memory_mib;
         self.progress.peak_memory_mib = before.into_iter().chain(peak).reduce(f64::max);
-        checkpoint::write(&self.folder, &self.progress, self.state()?)?;
+        checkpoint::write(&self.folder, &self.progress, self.job.config, self.state()?)?;
         self.saved = Instant::now();
         Ok(())
     }
@@ -812,6 +818,8 @@ struct Made {
 
 /// Checks the settings and makes what follows from them.
 fn prepare<N: Trainable>(job: &Job<'_, N>) -> Result<Made> {
+    ops::check_environment()?;
+    job.config.check_names()?;
     let config = &job.config.train;
     config.check()?;
     let decay_all = config.decay_norms_and_biases;

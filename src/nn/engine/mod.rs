@@ -40,7 +40,7 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use super::forward::{AuxLogits, Output};
 use super::{Entry, Layer, Network, ParamSpec, Params, Role};
-use crate::ops::access;
+use crate::machine::check_memory;
 use crate::ops::nhwc::conv::Maps;
 use crate::ops::nhwc::lanes::{Isa, padded};
 use crate::ops::nhwc::norm::{Moments, Scales};
@@ -49,6 +49,7 @@ use crate::ops::nhwc::pixels::{self, MapsMut};
 use crate::ops::nhwc::pool::Tap;
 use crate::ops::nhwc::winograd::{Filters, Scratch};
 use crate::ops::size::checked_len;
+use crate::ops::{self, access};
 use crate::{Error, Result};
 use buffers::Buffers;
 use narrow::Blocks;
@@ -95,6 +96,8 @@ pub struct Engine {
     last_readers: Vec<usize>,
     first_writers: Vec<usize>,
     pictures: usize,
+    /// The most pictures of a pass so far.
+    most_pictures: usize,
     buffers: Buffers,
     /// By root.
     activations: Vec<Option<Vec<f32>>>,
@@ -122,7 +125,8 @@ impl Engine {
     /// has layers that thaw: use [`Network::forward`] there.
     ///
     /// # Errors
-    /// Names the layer that its input does not fit.
+    /// Names the layer that its input does not fit, or a setting of
+    /// [the environment](crate::ops::check_environment) that there is not.
     pub fn training(network: &Network, input: (usize, usize, usize)) -> Result<Option<Self>> {
         Self::new(network, input, Purpose::Train)
     }
@@ -131,7 +135,7 @@ impl Engine {
     /// batch norms folded into them. Later changes of the network's weights are not seen.
     ///
     /// # Errors
-    /// Names the layer that its input does not fit.
+    /// Those of [`Engine::training`].
     pub fn evaluation(network: &Network, input: (usize, usize, usize)) -> Result<Option<Self>> {
         Self::new(network, input, Purpose::Eval)
     }
@@ -141,6 +145,7 @@ impl Engine {
         input: (usize, usize, usize),
         purpose: Purpose,
     ) -> Result<Option<Self>> {
+        ops::check_environment()?;
         let (layers, params) = (network.layers(), network.params());
         let fits = |var: &Var| {
             matches!(var.device(), Device::Cpu) && matches!(var.dtype(), DType::F32 | DType::I64)
@@ -162,6 +167,7 @@ impl Engine {
             last_readers: plan.last_readers(),
             first_writers: plan.first_writers(),
             pictures: 0,
+            most_pictures: 0,
             buffers: Buffers::default(),
             activations: vec![None; values],
             gradients: vec![None; values],
@@ -320,9 +326,25 @@ impl Engine {
         Ok(())
     }
 
+    /// Refuses more pictures than there is memory for: in evaluation that is for the largest map and
+    /// the one it is made of, in training for all maps.
+    fn check_room(&mut self, pictures: usize) -> Result<()> {
+        let len = |value: ValueId| self.plan.values[value].pixels() * self.plan.values[value].step;
+        let values = match self.purpose {
+            Purpose::Eval => self.plan.nodes.iter().map(|n| len(n.x) + len(n.y)).max().unwrap_or(0),
+            Purpose::Train => self.plan.nodes.iter().map(|node| len(node.y)).sum(),
+        };
+        checked_len("engine", &[pictures, values])?;
+        // What earlier passes have taken is there already.
+        let more = pictures.saturating_sub(self.most_pictures);
+        check_memory(&format!("a batch of {pictures} images"), 4 * (more * values) as u64)?;
+        self.most_pictures = self.most_pictures.max(pictures);
+        Ok(())
+    }
+
     /// Lays a batch out channels-last.
     fn load(&mut self, images: &Tensor) -> Result<()> {
-        let image = &self.plan.values[self.plan.image];
+        let image = self.plan.values[self.plan.image];
         let (rows, cols) = self.plan.frame;
         let input = (image.channels, image.height - 2 * rows, image.width - 2 * cols);
         let (n, c, h, w) = images.dims4()?;
@@ -332,9 +354,7 @@ impl Engine {
                 format!("this engine takes [N, {}, {}, {}] of f32", input.0, input.1, input.2);
             return Err(Error::op("engine", found, needed));
         }
-        let values = self.plan.values.iter().map(|value| value.pixels().saturating_mul(value.step));
-        let largest = values.max().unwrap_or(0);
-        checked_len("engine", &[n, largest])?;
+        self.check_room(n)?;
         self.pictures = n;
         let images = images.contiguous()?;
         let values = access::values::<f32>("engine", &images)?;

@@ -2,8 +2,9 @@
 
 use super::narrow::Prefix;
 use crate::Result;
+use crate::machine::check_memory;
 use crate::nn::layer::join;
-use crate::nn::{Layer, Params, Shape};
+use crate::nn::{Layer, Params, Shape, Step, Trace};
 use crate::ops::adaptive_avg_pool2d::AdaptiveAvgPool2dShape;
 use crate::ops::avg_pool2d::Means;
 use crate::ops::conv2d::Conv2dShape;
@@ -186,7 +187,8 @@ pub(super) fn plan(
     (channels, height, width): (usize, usize, usize),
     purpose: Purpose,
 ) -> Result<Option<Plan>> {
-    layers.trace(Shape::Map(channels, height, width))?; // every error about sizes is its to tell
+    let trace = layers.trace(Shape::Map(channels, height, width))?; // tells every error about sizes
+    check_memory("the tables of its convolutions", tables(&trace))?;
     let mut builder =
         Builder { params, purpose, values: Vec::new(), nodes: Vec::new(), heads: Vec::new() };
     let image = builder.value(channels, height, width, false);
@@ -203,6 +205,18 @@ pub(super) fn plan(
     plan.prefix = Prefix::of(&plan);
     plan.make_stem();
     Ok(Some(plan))
+}
+
+/// Bytes of what [`Gather`] keeps for the windows of all convolutions, forward and backward.
+fn tables(trace: &Trace<'_>) -> u64 {
+    let of = |step: &Step<'_>| match (step.layer, step.input, step.output) {
+        (Layer::Conv2d(conv), Shape::Map(_, h, w), Shape::Map(_, rows, cols)) => {
+            let pixels = (h * w + rows * cols) as u64;
+            pixels.saturating_mul(4 * (conv.kernel.0 * conv.kernel.1 + 1) as u64)
+        }
+        _ => 0,
+    };
+    trace.steps.iter().map(of).fold(0, u64::saturating_add)
 }
 
 impl Plan {

@@ -3,7 +3,7 @@
 //! The kernels are written once over [`Lanes`] and compiled for each [`Isa`]: with AVX-512 the sixteen
 //! lanes are one register, with AVX2 two, and otherwise an array that the compiler vectorises as it can.
 
-use std::sync::OnceLock;
+use crate::ops::settings;
 
 /// Values in a vector, whatever the CPU; channels are padded to a multiple of it.
 pub(crate) const LANES: usize = 16;
@@ -26,15 +26,9 @@ pub(crate) enum Isa {
 }
 
 impl Isa {
-    /// The best one this CPU has; `CONVZOO_ISA=avx2` or `plain` asks for less.
+    /// The one that kernels use: the best this CPU has; `CONVZOO_ISA=avx2` or `plain` asks for less.
     pub fn best() -> Self {
-        static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| {
-            let wanted = std::env::var("CONVZOO_ISA").unwrap_or_default();
-            let available = Isa::available();
-            let named = |isa: &&Isa| isa.name() == wanted;
-            *available.iter().find(named).unwrap_or(&available[0])
-        })
+        settings().isa
     }
 
     /// Its name, as `CONVZOO_ISA` takes it.

@@ -310,3 +310,57 @@ fn rates() {
         println!("{line}");
     }
 }
+
+/// The largest error as a share of `scale`, and all of them in l2 as a share of `wanted`.
+fn errors(found: &[f32], wanted: &[f64], scale: &[f64]) -> (f64, f64) {
+    let error = |i: usize| (f64::from(found[i]) - wanted[i]).abs();
+    let largest = (0..found.len()).map(|i| error(i) / scale[i]).fold(0.0, f64::max);
+    let squares: f64 = (0..found.len()).map(|i| error(i).powi(2)).sum();
+    (largest, (squares / wanted.iter().map(|v| v * v).sum::<f64>()).sqrt())
+}
+
+/// The bounds in the tables of the ops and of Winograd's way: pictures whose right part is darker by
+/// some decades, the edge inside a tile.
+#[test]
+fn winograd_loses_no_more_digits_than_is_said() {
+    const LARGEST: [f64; 5] = [5e-7, 2e-6, 2e-5, 2e-4, 2e-3];
+    const LARGEST_DIRECT: f64 = 4e-7;
+    const ALL: f64 = 1e-6;
+    const ALL_DIRECT: f64 = 5e-7;
+    let (n, c, o, side, edge) = (1, 64, 32, 16, 10);
+    let params = Conv2dParams { padding: (1, 1), ..Default::default() };
+    let shape = Conv2dShape::new(&[n, c, side, side], &[o, c, 3, 3], &params).unwrap();
+    let mut rng = Rng::new(11);
+    let (bright, w) = (values(&mut rng, n * c * side * side), values(&mut rng, o * c * 9));
+    let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+    let magnitudes = |values: &[f32]| values.iter().map(|&v| f64::from(v.abs())).collect();
+    for (decades, largest) in LARGEST.into_iter().enumerate() {
+        let darker = 0.1f32.powi(decades as i32);
+        let of = |(i, &v): (usize, &f32)| if i % side < edge { v } else { v * darker };
+        let x: Vec<f32> = bright.iter().enumerate().map(of).collect();
+        let y = definition::forward(&shape, &wide(&x), &wide(&w), None);
+        let (x_size, w_size): (Vec<f64>, Vec<f64>) = (magnitudes(&x), magnitudes(&w));
+        let scale = definition::forward(&shape, &x_size, &w_size, None);
+        for isa in Isa::available() {
+            let ws = WeightShape { outputs: o, inputs: c, kernel: (3, 3) };
+            let (xs, step) = (channels_last(&x, n, c), padded(o));
+            let maps = Maps { data: &xs, step: padded(c) };
+            let mut out = vec![0.0; n * side * side * step];
+            let mut filters = Filters::default();
+            filters.forward(isa, &w, ws);
+            let tiles = Winograd::new(&shape.window).unwrap();
+            let to = MapsMut { data: &mut out, step };
+            tiles.forward(isa, n, maps, &filters, to, Finish::default());
+            let found = errors(&channels_first(&out, n, o), &y, &scale);
+            let mut panels = Panels::default();
+            panels.pack_forward(isa, &w, ws);
+            let g = Gather::forward(&shape.window);
+            convolve(isa, &g, n, maps, &panels, &mut out, step, Finish::default());
+            let direct = errors(&channels_first(&out, n, o), &y, &scale);
+            let what = format!("{isa:?}, {decades} decades: {found:?}, directly {direct:?}");
+            println!("{what}");
+            assert!(found.0 <= largest && found.1 <= ALL, "{what}");
+            assert!(direct.0 <= LARGEST_DIRECT && direct.1 <= ALL_DIRECT, "{what}");
+        }
+    }
+}

@@ -378,11 +378,11 @@ fn absurd_flags_of_compare_are_refused() {
     let here = tempfile::tempdir().unwrap();
     for (flags, expected) in [
         ("--seeds 0", "--seeds"),
-        ("--seeds -1", "--seeds"),
+        ("--seeds=-1", "--seeds"),
         ("--seeds 18446744073709551615", "--seeds"),
         ("--seed 18446744073709551615 --seeds 2", "leaves no room for 2 seeds"),
         ("--budget 1e400min", "is no budget"),
-        ("--budget -5min", "--budget"),
+        ("--budget=-5min", "is no budget"),
         ("--budget 0epochs", "is no budget"),
         ("--budget 18446744073709551615epochs", "is no budget"),
         ("--models lenet5-relu,lenet5-relu", "names lenet5-relu twice"),

@@ -123,10 +123,11 @@ fn plan(
     let Some(end) = first.checked_add(args.seeds) else {
         bail!("--seed {first} leaves no room for {} seeds from there on", args.seeds);
     };
-    for (place, model) in args.models.iter().enumerate() {
-        if args.models[..place].contains(model) {
-            bail!("--models names {model} twice");
-        }
+    let twice = |(place, model): &(usize, &String)| args.models[..*place].contains(model);
+    if let Some((_, model)) = args.models.iter().enumerate().find(twice) {
+        bail!("--models names {model} twice");
+    }
+    for model in &args.models {
         for seed in first..end {
             if only.is_some_and(|(name, number)| name != model || *number != seed) {
                 continue;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::args::RunArgs;
 use super::learn::{Tta, views};
 use super::measured::{MeasuredArgs, run_beside};
+use super::memory::enough_to_measure;
 use super::progress::Voice;
 use super::session::{device, use_threads};
 use super::{config_file, print_json, scores, thousands};
@@ -130,6 +131,9 @@ fn measure(args: &EvalArgs, run: Option<RunConfig>) -> anyhow::Result<ExitCode> 
     let name = file.metadata.as_ref().map(|metadata| metadata.architecture.clone());
     let run = run.or_else(|| run_beside(&path, &name?));
     let found = args.images.open(file, args.model.as_deref(), run.as_ref(), &device)?;
+    let batch = args.batch_size.unwrap_or(BATCH);
+    let largest = found.parts.iter().map(|part| part.source.len()).max().unwrap_or(0);
+    enough_to_measure(&found.model, batch.min(largest), &device)?;
     announce(&found, voice)?;
     let mut results = about(&found, &path.display().to_string());
     for part in &found.parts {

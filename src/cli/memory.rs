@@ -1,8 +1,9 @@
 //! Whether there is enough memory for a network and its batches, asked before anything large is made.
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use candle_core::Device;
 
+use crate::models::Model;
 use crate::nn::Layer;
 use crate::train::{TrainConfig, TrainingMemory, available_memory};
 
@@ -20,7 +21,6 @@ pub fn enough(
         return Ok(());
     }
     let trains = trains && config.finetune.is_default();
-    let Some(available) = available_memory() else { return Ok(()) };
     let size = config.image_size;
     let input = (config.channels, size, size);
     let mut memory = match trains {
@@ -33,7 +33,22 @@ pub fn enough(
         let copies = u64::from(config.ema.is_some()) + gradients;
         memory.fixed += 4 * copies * layers.parameter_count() as u64;
     }
-    let batch = config.batch_size.min(pictures);
+    let what = if trains { "training" } else { "running the network" };
+    enough_for(memory, config.batch_size.min(pictures), size, what)
+        .map_err(|error| anyhow!("{error} (--ignore-memory begins all the same)"))
+}
+
+/// The same for a network that is only measured, on batches of images of its input's size.
+pub fn enough_to_measure(model: &Model, batch: usize, device: &Device) -> anyhow::Result<()> {
+    if !device.is_cpu() {
+        return Ok(());
+    }
+    let memory = TrainingMemory::of_evaluation(model.network.layers(), model.config.input)?;
+    enough_for(memory, batch, model.config.input.1, "running the network")
+}
+
+fn enough_for(memory: TrainingMemory, batch: usize, size: usize, what: &str) -> anyhow::Result<()> {
+    let Some(available) = available_memory() else { return Ok(()) };
     let needed = memory.bytes(batch);
     if needed <= available {
         return Ok(());
@@ -44,9 +59,8 @@ pub fn enough(
         most => format!("try --batch-size {most} or less"),
     };
     bail!(
-        "{} on batches of {batch} images of {size}x{size} takes some {} of memory, and {} are free; \
-         {advice} (--ignore-memory begins all the same)",
-        if trains { "training" } else { "running the network" },
+        "{what} on batches of {batch} images of {size}x{size} takes some {} of memory, and {} are free; \
+         {advice}",
         gigabytes(needed),
         gigabytes(available)
     )

@@ -122,7 +122,7 @@ pub(crate) fn survey(dir: &Path, rule: Rule) -> Result<Survey> {
 }
 
 /// Tells the folders of parts from all others.
-fn part_folders(dir: &Path, folders: Vec<Folder>) -> Result<(Vec<(Part, PathBuf)>, Vec<Folder>)> {
+fn part_folders(dir: &Path, folders: Vec<Folder>) -> Result<(Vec<PartFolder>, Vec<Folder>)> {
     let mut parts: Vec<(Part, String, PathBuf)> = Vec::new();
     let mut others = Vec::new();
     for (name, path) in folders {
@@ -144,6 +144,9 @@ fn part_folders(dir: &Path, folders: Vec<Folder>) -> Result<(Vec<(Part, PathBuf)
 
 /// A name and a path.
 type Folder = (String, PathBuf);
+
+/// The folder of a part.
+type PartFolder = (Part, PathBuf);
 
 /// The folder of a part, which some archives nest in another one of its kind: `seg_train/seg_train`.
 fn innermost(part: Part, mut folder: PathBuf) -> Result<PathBuf> {

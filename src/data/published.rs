@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(hex(&Md5::digest(b"")), "d41d8cd98f00b204e9800998ecf8427e");
         assert_eq!(named(b""), None);
         let all: Vec<&str> = OTHERS.iter().flat_map(|(_, files)| files).copied().collect();
-        let digits = |sum: &&str| sum.len() == 32 && sum.bytes().all(|c| c.is_ascii_hexdigit());
-        assert!(all.iter().all(|sum| digits(sum)));
+        let is_md5 = |sum: &&str| sum.len() == 32 && sum.bytes().all(|c| c.is_ascii_hexdigit());
+        assert!(all.iter().all(is_md5));
     }
 }

@@ -16,7 +16,9 @@ const SHOWN: usize = 20;
 pub fn line_of(found: &Assessment) -> String {
     let left_out = match found.left_out.len() {
         0 => String::new(),
-        count => format!(" ({count} of {} could not be read)", found.images + count as u64),
+        count => {
+            format!(" ({count} of {} could not be read)", thousands(found.images + count as u64))
+        }
     };
     format!(
         "top-1 {:.2} %, top-5 {:.2} %, loss {:.4}, calibration error {:.2} % on {} pictures{left_out}",

@@ -259,7 +259,7 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_images: Option<usize>,
     /// Test images that could not be read and were left out.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub skipped_test_images: usize,
     /// Trainable values, without auxiliary heads.
     pub params: usize,
@@ -288,7 +288,7 @@ pub struct Summary {
     pub finished: Option<String>,
 }
 
-fn is_none(count: &usize) -> bool {
+fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 

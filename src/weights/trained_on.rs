@@ -118,7 +118,7 @@ fn fingerprint(source: &dyn Source, index: usize) -> u64 {
         _ => name.rsplit('/').next().unwrap_or(&name),
     };
     let hash = Sha256::new().chain_update(own).chain_update(stamp.to_le_bytes());
-    hash.finalize().iter().take(8).fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+    hash.finalize().iter().take(8).fold(0, |sum, &byte| (sum << 8) | u64::from(byte))
 }
 
 #[cfg(test)]

@@ -226,8 +226,8 @@ fn in_order(file: &WeightFile, names: Vec<String>, images: &Images, why: &str) -
     let (count, found) = (file.metadata()?.classes.len(), images.classes.len());
     if count != found {
         let cause = format!(
-            "{why}, and the {found} classes of {} ({}) are not all {count}; say which classes the \
-             network has with --classes FILE (a name a line)",
+            "{why}, and the {found} classes of {} ({}) are not all {count}; name the folders as the \
+             network's classes are, and say those with --classes FILE where the weights do not",
             images.origin,
             listed(&images.classes)
         );

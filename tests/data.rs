@@ -362,7 +362,7 @@ fn extreme_proportions_are_an_error_or_a_picture_never_a_crash() {
     }
     let line = Picture::new(1, 60_000, 3, vec![90; 180_000]).expect("a picture");
     let text = pipeline.apply(&line, &mut Rng::new(0), &mut out).expect_err("too large");
-    assert!(text.to_string().contains("64000000 pixels"), "{text}");
+    assert!(text.to_string().contains("67108864 pixels"), "{text}");
 }
 
 // ---- folders

@@ -20,8 +20,8 @@ pub enum Filter {
     Bicubic,
 }
 
-/// A line of pixels whose short side is enlarged would otherwise fill the memory.
-const MOST_PIXELS: usize = 64_000_000;
+/// A line of pixels whose short side is enlarged would otherwise fill the memory: 8192 x 8192.
+pub(super) const MOST_PIXELS: usize = 1 << 26;
 
 thread_local! {
     /// Each thread's resampler keeps its buffers between pictures.
@@ -32,7 +32,8 @@ impl Picture {
     /// The picture resampled to `width` x `height`.
     ///
     /// # Errors
-    /// A size of 0, or more than 64 million pixels.
+    /// A size of 0, or more than 67,108,864 pixels (8192 x 8192), on the way too: rows are resampled
+    /// first, all of them.
     pub fn resized(&self, width: usize, height: usize, filter: Filter) -> Result<Picture> {
         if (self.width, self.height) == (width, height) {
             return Ok(self.clone());
@@ -45,6 +46,12 @@ impl Picture {
         };
         if width.checked_mul(height).is_none_or(|pixels| pixels > MOST_PIXELS) {
             return Err(complain(&format!("more than {MOST_PIXELS} pixels")));
+        }
+        if width.checked_mul(self.height).is_none_or(|pixels| pixels > MOST_PIXELS) {
+            let height = self.height;
+            return Err(complain(&format!(
+                "{width}x{height} pixels on the way; at most {MOST_PIXELS} are made"
+            )));
         }
         let mut pixels = vec![0; width * height * self.channels];
         resample(self, width, height, filter, &mut pixels).map_err(|cause| complain(&cause))?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::DataKind;
 use super::augment::{self, tones};
 use super::picture::Picture;
-use super::resize::Filter;
+use super::resize::{Filter, MOST_PIXELS};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
@@ -210,7 +210,7 @@ impl Step {
                 picture.invert();
                 Cow::Owned(picture)
             }
-            Step::Pad { border } => Cow::Owned(picture.padded(border, border, border, border)),
+            Step::Pad { border } => Cow::Owned(padded(&picture, border)?),
             Step::RandomResizedCrop { size, scale, ratio, filter } => {
                 let [left, top, width, height] = random_part(&picture, scale, ratio, rng);
                 let part = picture.crop(left, top, width, height);
@@ -258,6 +258,8 @@ impl Step {
 
 /// No side or border may be larger; far above what networks take.
 const LARGEST: usize = 8192;
+/// Far more than any recipe has.
+const MOST_STEPS: usize = 64;
 
 /// Without a copy where there is nothing to do.
 fn resized<'a>(
@@ -284,15 +286,55 @@ fn centre_crop(picture: Cow<Picture>, size: usize) -> Cow<Picture> {
     if (width, height) == (size, size) {
         return picture;
     }
-    let (across, down) = (size.saturating_sub(width), size.saturating_sub(height));
-    let padded = match across + down {
-        0 => picture,
-        _ => Cow::Owned(picture.padded(across / 2, down / 2, across.div_ceil(2), down.div_ceil(2))),
-    };
     // Python's round: halves go to the even number.
-    let middle = |side: usize| ((side - size) as f64 / 2.0).round_ties_even() as usize;
-    let (left, top) = (middle(padded.width), middle(padded.height));
-    Cow::Owned(padded.crop(left, top, size, size))
+    let middle = |side: usize| (side.saturating_sub(size) as f64 / 2.0).round_ties_even() as usize;
+    let part = picture.crop(middle(width), middle(height), width.min(size), height.min(size));
+    // Borders come last: those of a long thin image would be larger than what is made.
+    let (across, down) = (size - part.width, size - part.height);
+    Cow::Owned(match across + down {
+        0 => part,
+        _ => part.padded(across / 2, down / 2, across.div_ceil(2), down.div_ceil(2)),
+    })
+}
+
+/// The image with black borders of this width.
+fn padded(picture: &Picture, border: usize) -> Result<Picture> {
+    let (width, height) = (picture.width + 2 * border, picture.height + 2 * border);
+    if width.checked_mul(height).is_none_or(|pixels| pixels > MOST_PIXELS) {
+        return Err(Error::Setting(format!(
+            "an image of {}x{} with borders of {border}: more than {MOST_PIXELS} pixels",
+            picture.width, picture.height
+        )));
+    }
+    Ok(picture.padded(border, border, border, border))
+}
+
+/// Why the steps would take memory or time without end whatever the image, if they would.
+fn excess(steps: &[Step]) -> Option<String> {
+    if steps.len() > MOST_STEPS {
+        return Some(format!("{} steps; at most {MOST_STEPS} are taken", steps.len()));
+    }
+    // The shorter side is at least so long.
+    let mut side = 1;
+    for step in steps {
+        let (within, after) = match *step {
+            Step::Resize { size, .. }
+            | Step::ResizeExact { size, .. }
+            | Step::CentreCrop { size }
+            | Step::RandomResizedCrop { size, .. } => (size, size),
+            Step::Pad { border } => (side + 2 * border, side + 2 * border),
+            Step::RandomCrop { size, padding } => (side + 2 * padding, size),
+            _ => (side, side),
+        };
+        if within * within > MOST_PIXELS {
+            return Some(format!(
+                "{step} makes images of {within}x{within} and more; at most {MOST_PIXELS} pixels \
+                 are made"
+            ));
+        }
+        side = after;
+    }
+    None
 }
 
 /// Left, top, width and height of torchvision's random resized crop: ten tries, then the middle.
@@ -330,7 +372,7 @@ fn random_crop<'a>(
 ) -> Result<Cow<'a, Picture>> {
     let picture = match padding {
         0 => picture,
-        _ => Cow::Owned(picture.padded(padding, padding, padding, padding)),
+        _ => Cow::Owned(padded(&picture, padding)?),
     };
     if picture.width < size || picture.height < size {
         return Err(Error::Setting(format!(
@@ -415,12 +457,16 @@ impl Pipeline {
     ///
     /// # Errors
     /// A step's numbers make no sense, the size that comes out is not fixed, or `Normalise` is not
-    /// the last step and the only one of its kind.
+    /// the last step and the only one of its kind; more than 64 steps, or a step that makes more than
+    /// 67,108,864 pixels (8192 x 8192).
     pub fn new(steps: Vec<Step>) -> Result<Self> {
         let complain =
             |why: &str| Error::Setting(format!("pipeline \"{}\": {why}", line_of(&steps)));
         if let Some(flaw) = steps.iter().find_map(Step::flaw) {
             return Err(complain(flaw));
+        }
+        if let Some(excess) = excess(&steps) {
+            return Err(Error::Setting(format!("pipeline of {} steps: {excess}", steps.len())));
         }
         let Some((Step::Normalise { mean, .. }, before)) = steps.split_last() else {
             return Err(complain("its last step must be normalise"));
@@ -787,6 +833,51 @@ mod tests {
         let larger = crop(6);
         assert_eq!(larger.pixels[..6], [0; 6]);
         assert_eq!(larger.pixels[6..12], [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_pipeline_takes_no_more_memory_than_is_said() {
+        let last = |steps: &[Step]| {
+            let rgb = Step::Channels { channels: 3 };
+            let normalise = Step::Normalise { mean: vec![0.0; 3], std: vec![1.0; 3] };
+            let json = serde_json::to_string(&[steps, &[rgb, normalise]].concat()).unwrap();
+            serde_json::from_str::<Pipeline>(&json)
+        };
+        let pad = |border| Step::Pad { border };
+        let crop = Step::CentreCrop { size: 28 };
+        let filter = Filter::Bilinear;
+        let huge = Step::ResizeExact { size: 8192, filter };
+        let shift = |padding| Step::RandomCrop { size: 28, padding };
+        for (steps, why) in [
+            ([&vec![pad(8192); 12][..], &[crop.clone()]].concat(), "at most 67108864 pixels"),
+            (vec![crop.clone(), pad(4096), crop.clone()], "pad 4096 makes images of 8220x8220"),
+            (vec![huge.clone(), shift(1), crop.clone()], "makes images of 8194x8194"),
+            (vec![Step::Resize { size: 8192, filter }, pad(1), crop.clone()], "8194x8194"),
+            (vec![Step::Flip { chance: 0.5 }; 1000], "1002 steps; at most 64 are taken"),
+        ] {
+            let error = last(&steps).unwrap_err().to_string();
+            assert!(error.contains(why) && error.len() < 300, "{error}");
+        }
+        assert!(last(&[huge]).is_ok());
+
+        // What depends on the image is held against the same limit when there is one.
+        let long = Picture::new(1, 30_000, 1, vec![7; 30_000]).unwrap();
+        let apply = |steps: &[Step], side: usize| {
+            let mut out = vec![0.0; 3 * side * side];
+            last(steps).unwrap().apply(&long, &mut Rng::new(1), &mut out).map(|()| out)
+        };
+        for steps in [[pad(3000), crop.clone()], [shift(3000), crop.clone()]] {
+            let error = apply(&steps, 28).unwrap_err().to_string();
+            assert!(error.contains("with borders of 3000: more than"), "{error}");
+        }
+        let error = apply(&[Step::Resize { size: 64, filter }, crop.clone()], 28).unwrap_err();
+        assert!(error.to_string().contains("to 64x1920000: more than"), "{error}");
+        let wide = Step::ResizeExact { size: 4096, filter };
+        let error = apply(&[wide, crop], 28).unwrap_err().to_string();
+        assert!(error.contains("4096x30000 pixels on the way"), "{error}");
+        // Only the middle of it is given borders.
+        let middle = apply(&[Step::CentreCrop { size: 2048 }], 2048).unwrap();
+        assert_eq!(middle.iter().filter(|&&x| x > 0.0).count(), 3 * 2048);
     }
 
     #[test]

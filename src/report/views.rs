@@ -5,10 +5,10 @@ use std::path::Path;
 use candle_core::Device;
 
 use super::rows::{Group, Row};
-use crate::Result;
 use crate::data::{Dataset, Filter, Limits, Picture, decode_file};
 use crate::inspect::{Colours, Viewer, data_url, gradcam};
 use crate::weights;
+use crate::{Error, Result};
 
 /// A picture to explain networks by.
 #[derive(Clone, Debug)]
@@ -103,7 +103,7 @@ fn answers(row: &Row, samples: &[(Sample, String)]) -> Result<Option<Vec<Answer>
 }
 
 fn answer(viewer: &Viewer, sample: &Sample) -> Result<Answer> {
-    let subject = viewer.see(&sample.picture)?;
+    let subject = viewer.see(&sample.picture).map_err(|cause| Error::file(&sample.name, cause))?;
     let cam = gradcam(&viewer.model.network, &subject.input, None, None)?;
     let map = cam.heat.over(&enlarged(&subject.picture)?, Colours::Rainbow, 0.45)?;
     let (class, probability, layer) = (viewer.class(cam.class), cam.probability, cam.layer);

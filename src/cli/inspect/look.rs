@@ -22,7 +22,8 @@ impl Images {
         let mut sections = Vec::new();
         for read in self.read() {
             let (name, picture) = read?;
-            for section in look(&viewer.see(&picture)?)? {
+            let subject = viewer.see(&picture).map_err(|cause| crate::Error::file(&name, cause))?;
+            for section in look(&subject)? {
                 sections.push(named(&name, section));
             }
         }

@@ -219,6 +219,6 @@ mod tests {
         let text = table(&["model", "params"], &[vec!["a".into(), "1".into()]]);
         assert_eq!(text, "model  params\n-----  ------\na           1");
         let text = table(&["class"], &[vec!["a\x1b[2J\nb".into()]]);
-        assert_eq!(text, "class\n------------\na\\x1b[2J\\nb");
+        assert_eq!(text, "class\n-----------\na\\x1b[2J\\nb");
     }
 }

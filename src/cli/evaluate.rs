@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn the_help_fits_a_screen_or_two() {
         let command = EvalArgs::augment_args(clap::Command::new("eval")).term_width(100);
-        let lines = command.clone().render_long_help().to_string().lines().count();
+        let lines = command.clone().render_help().to_string().lines().count();
         assert!(lines < 80, "{lines} lines");
         assert!(command.get_arguments().all(|arg| arg.get_long() != Some("lr")));
     }

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
+use common::pickled::{Py, dict, saved, saved_the_old_way, text, zip};
 use common::run::Small;
 use convzoo::data::{self, DataRequest, Limits, decode};
 use convzoo::rng::Rng;
@@ -153,33 +154,6 @@ fn small_legacy() -> Vec<u8> {
     file
 }
 
-/// A zip archive of stored members.
-fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let (mut file, mut directory) = (Vec::new(), Vec::new());
-    for (name, content) in members {
-        let mut crc = flate2::Crc::new();
-        crc.update(content);
-        let sizes = [crc.sum(), content.len() as u32, content.len() as u32];
-        let sizes: Vec<u8> = sizes.iter().flat_map(|n| n.to_le_bytes()).collect();
-        let name_length = (name.len() as u16).to_le_bytes();
-        let at = (file.len() as u32).to_le_bytes();
-        file.extend(
-            [b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0", &sizes[..], &name_length, b"\0\0"].concat(),
-        );
-        file.extend([name.as_bytes(), content].concat());
-        let head = b"PK\x01\x02\x14\0\x14\0\0\0\0\0\0\0\0\0";
-        directory
-            .extend([&head[..], &sizes, &name_length, &[0; 12], &at, name.as_bytes()].concat());
-    }
-    let count = (members.len() as u16).to_le_bytes();
-    let (size, start) = (directory.len() as u32, file.len() as u32);
-    file.extend(&directory);
-    file.extend([b"PK\x05\x06\0\0\0\0", &count[..], &count].concat());
-    file.extend([size.to_le_bytes(), start.to_le_bytes()].concat());
-    file.extend([0, 0]);
-    file
-}
-
 /// The pickle of [`small_legacy`] in an archive whose check sums are right.
 fn zipped(pickle: &[u8]) -> Vec<u8> {
     zip(&[("a/data.pkl", pickle), ("a/byteorder", b"little"), ("a/data/0", &[7; 16])])
@@ -192,18 +166,38 @@ fn small_pickle() -> Vec<u8> {
     file[from..end].to_vec()
 }
 
+/// A checkpoint with other objects beside its tensors.
+fn checkpoint() -> Py {
+    let tensor = Py::Tensor(Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap());
+    let namespace = Py::New("argparse", "Namespace", Vec::new());
+    let lr = Py::Call("numpy.core.multiarray", "scalar", vec![Py::None]);
+    let state = Py::Holding(
+        Box::new(Py::Call("collections", "OrderedDict", Vec::new())),
+        vec![(text("a"), tensor.clone())],
+    );
+    dict([
+        ("state_dict", state.clone()),
+        ("state_dict_ema", state),
+        ("args", Py::With(Box::new(namespace), Box::new(dict([("lr", lr)])))),
+        ("best", tensor),
+        ("seen", Py::Call("builtins", "set", vec![Py::List(vec![Py::Int(1)])])),
+    ])
+}
+
 fn reads(bytes: &[u8]) -> bool {
     weights::parse(Path::new("fuzzed"), bytes).is_ok()
 }
 
 #[test]
 fn pickles_of_the_old_format() {
-    fuzz("pth-legacy", &[recorded("legacy"), vec![small_legacy()]].concat(), reads);
+    let made = vec![small_legacy(), saved_the_old_way(&checkpoint())];
+    fuzz("pth-legacy", &[recorded("legacy"), made].concat(), reads);
 }
 
 #[test]
 fn archives() {
-    let seeds = [recorded("zip"), vec![zipped(&small_pickle())]].concat();
+    let made = vec![zipped(&small_pickle()), saved(&checkpoint())];
+    let seeds = [recorded("zip"), made].concat();
     fuzz("pth-zip", &seeds, reads);
 }
 

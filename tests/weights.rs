@@ -136,7 +136,7 @@ fn hostile_pickles_end_in_an_error() -> Result<()> {
         ("recalls", b"h\x05".to_vec()),
         ("0xff", b"\xff".to_vec()),
         ("cut off", b"X\xff\xff\xff\x7fab".to_vec()),
-        ("no tensor uses", b"N".to_vec()),
+        ("not a dict of tensors", b"N".to_vec()),
         (
             "too long",
             [
@@ -146,7 +146,7 @@ fn hostile_pickles_end_in_an_error() -> Result<()> {
             ]
             .concat(),
         ),
-        ("Python objects", b"ccollections\nOrderedDict\n)\x81".to_vec()),
+        ("no tensors", b"ccollections\nOrderedDict\n)\x81".to_vec()),
     ];
     for (expected, program) in bad {
         let message = parse(&program).expect_err(expected).to_string();
@@ -220,7 +220,7 @@ fn a_head_of_another_size_begins_anew() -> Result<()> {
         let source = Model::new(name, config.clone(), 1, &Device::Cpu)?;
         write(&path, &state(&source))?;
         let model = Model::new(name, Config { classes: 3, ..config }, 2, &Device::Cpu)?;
-        let applied = read(&path)?.apply(&model.network)?;
+        let applied = read(&path)?.apply_for_training(&model.network)?;
         assert_eq!(applied.replaced, [head]);
         assert_eq!(applied.loaded, state(&source).len() - 2);
     }

@@ -39,8 +39,9 @@ impl Viewer {
         let metadata = file.metadata()?.clone();
         let unknown =
             |error| Error::file(&file.path, format!("its preprocessing cannot be read: {error}"));
+        let model = file.model(&Device::Cpu)?;
         let pipeline = serde_json::from_value(metadata.preprocessing).map_err(unknown)?;
-        Ok(Viewer { model: file.model(&Device::Cpu)?, pipeline, classes: metadata.classes })
+        Ok(Viewer { model, pipeline, classes: metadata.classes })
     }
 
     /// What the network sees of a picture.

@@ -119,6 +119,8 @@ pub(super) struct Comparison<'a> {
     missing: Vec<String>,
     unexpected: Vec<String>,
     wrong: Vec<String>,
+    /// Whole numbers where there should be weights.
+    whole: Vec<String>,
     /// Last layers of another size, as `wrong` has it.
     heads: Vec<String>,
     pub(super) applied: Applied,
@@ -152,11 +154,7 @@ impl<'a> Comparison<'a> {
             Some(tensor) if tensor.dims() == shape => {
                 match *role == Role::BatchesTracked || tensor.dtype().is_float() {
                     true => self.fitting.push((name.clone(), tensor)),
-                    false => {
-                        let dtype = tensor.dtype().as_str();
-                        let cause = "whole numbers, as quantised weights are";
-                        self.wrong.push(format!("{name} is {dtype}: {cause}; needed f32"));
-                    }
+                    false => self.whole.push(format!("{name} of {}", tensor.dtype().as_str())),
                 }
             }
             Some(tensor) => {
@@ -183,6 +181,7 @@ impl<'a> Comparison<'a> {
             ("missing", &self.missing),
             ("unexpected", &self.unexpected),
             ("wrongly shaped", &self.wrong),
+            ("of whole numbers, as quantised weights are", &self.whole),
         ];
         let parts = parts.iter().filter(|(_, names)| !names.is_empty());
         let parts: Vec<_> = parts.map(|(what, names)| listed(what, names)).collect();

@@ -38,10 +38,11 @@ impl Metadata {
         if self.val_top1.is_some_and(|top1| !(0.0..=1.0).contains(&top1)) {
             return Err("its metadata says an accuracy that is not a share from 0 to 1".to_owned());
         }
-        // Of a network that is not the zoo's, the program may have a preprocessing of its own.
-        let Ok(pipeline) = serde_json::from_value::<Pipeline>(self.preprocessing.clone()) else {
-            return Ok(());
-        };
+        if self.preprocessing.is_null() {
+            return Ok(()); // a program of its own knows
+        }
+        let pipeline: Pipeline = serde_json::from_value(self.preprocessing.clone())
+            .map_err(|error| format!("its preprocessing cannot be used: {error}"))?;
         let [c, h, w] = pipeline.output();
         match (c, h, w) == self.input {
             true => Ok(()),

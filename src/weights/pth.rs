@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::bytes::Bytes;
 use super::pickle::{self, Element, Id, LONGEST, Outcome, Storage, Value, Values, View};
-use super::state_dict::{self, entry};
+use super::state_dict::{self, Chosen, entry};
 use super::zip::Archive;
 
 /// The number that a file of the old format begins with.
@@ -53,8 +53,9 @@ pub(super) fn read_zip(archive: &Archive, bytes: &Bytes, key: Option<&str>) -> O
     let mut values = Values::default();
     let program = archive.find(program)?.unwrap_or_default();
     let (root, _) = pickle::run(&program, &mut values)?;
+    let chosen = state_dict::choose(&values, root, key)?;
     let mut checked = HashMap::new();
-    build(&values, root, bytes, key, |key| {
+    build(&values, chosen, bytes, |key| {
         // A storage that several tensors share is checked once.
         if let Some(&found) = checked.get(key) {
             return Ok(found);
@@ -89,8 +90,9 @@ pub(super) fn read_legacy(bytes: &Bytes, key: Option<&str>) -> Outcome<Found> {
     {
         return Err("its numbers are big-endian".to_owned());
     }
+    let chosen = state_dict::choose(&values, root, key)?;
     let storages = storages(&values, keys, bytes, at)?;
-    build(&values, root, bytes, key, |key| {
+    build(&values, chosen, bytes, |key| {
         storages.get(key).copied().ok_or_else(|| format!("it lacks the storage {key}"))
     })
 }
@@ -146,18 +148,16 @@ fn element_sizes(values: &Values) -> HashMap<String, usize> {
     storages.collect()
 }
 
-/// Reads the tensors of the state dict in `root` out of their storages.
+/// Reads the tensors of a state dict out of their storages.
 fn build(
     values: &Values,
-    root: Id,
+    chosen: Chosen,
     bytes: &Bytes,
-    key: Option<&str>,
     mut storage: impl FnMut(&str) -> Outcome<Place>,
 ) -> Outcome<Found> {
     // Tensors may share storages and repeat elements, but not to fill the memory from a small file, nor
     // to have it read for ever.
     let mut room = bytes.len().saturating_mul(8).saturating_add(16 << 20);
-    let chosen = state_dict::choose(values, root, key)?;
     let mut tensors = BTreeMap::new();
     for (name, view) in chosen.tensors {
         let in_tensor = |cause: String| format!("tensor {name}: {cause}");

@@ -307,9 +307,19 @@ fn described(values: &Values, root: Id) -> String {
         Value::Text(text) => Some(short(text)),
         _ => None,
     });
-    match listed(keys) {
+    let keys = match listed(keys) {
         keys if keys.is_empty() => "its dict has no tensors".to_owned(),
         keys => format!("its entries are {keys}"),
+    };
+    let asked = values.iter().find_map(|value| match value {
+        Value::Foreign(name) => Some(name),
+        _ => None,
+    });
+    match asked {
+        Some(name) => {
+            format!("{keys}; it asks Python for {name}, and nothing is run here; {SAVE_PLAIN}")
+        }
+        None => keys,
     }
 }
 

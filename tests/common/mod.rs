@@ -4,6 +4,7 @@
 
 pub mod fill;
 pub mod folder;
+pub mod pickled;
 pub mod pictures;
 pub mod program;
 pub mod run;

@@ -250,7 +250,7 @@ fn idx_files() {
 
 #[test]
 fn picture_headers() {
-    use common::pictures::{cmyk_jpeg, encoded, giants, rotated_jpeg};
+    use common::pictures::{Bundle, cmyk_jpeg, encoded, giants, rotated_jpeg};
     use image::ImageFormat::{Bmp, Gif, Jpeg, Png, WebP};
     let small =
         || image::RgbImage::from_fn(6, 5, |x, y| image::Rgb([9 * x as u8, 40, 7 * y as u8]));
@@ -259,6 +259,9 @@ fn picture_headers() {
     seeds.push(encoded(image::DynamicImage::from(small()).to_rgba16(), Png));
     seeds.push(encoded(image::DynamicImage::from(small()).to_luma8(), Jpeg));
     seeds.extend([cmyk_jpeg([1, 2, 3, 4]), rotated_jpeg(6)]);
+    let odd = Bundle::open();
+    let readable = odd.images.iter().filter(|image| image.refused.is_none());
+    seeds.extend(readable.step_by(7).map(|image| odd.part(image.file).to_vec()));
     let reads = |bytes: &[u8]| match decode(bytes, Limits::default()) {
         Ok(picture) => {
             let values = picture.width * picture.height * picture.channels;

@@ -5,12 +5,11 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use common::pictures::{cmyk_jpeg, encoded, giants, rotated_jpeg};
+use common::pictures::{Bundle, Odd, cmyk_jpeg, encoded, giants, rotated_jpeg};
 use convzoo::data::{self, Limits, decode_file};
 use convzoo::rng::Rng;
 use image::{DynamicImage, ImageFormat};
@@ -249,72 +248,19 @@ fn the_check_counts_sizes_and_duplicates() {
     assert!(!gone.status.success());
 }
 
-/// A file of the recorded set, and what PIL makes of it.
-#[derive(serde::Deserialize)]
-struct Odd {
-    name: String,
-    /// Where the file is in the bundle: its beginning and its length.
-    file: [usize; 2],
-    /// Words of the error that it is refused with.
-    refused: Option<String>,
-    #[serde(default)]
-    width: usize,
-    #[serde(default)]
-    height: usize,
-    /// Where PIL's RGB pixels are.
-    #[serde(default)]
-    pixels: [usize; 2],
-    /// How much a sample may differ at most.
-    #[serde(default)]
-    most: u8,
-    /// How much samples may differ on average.
-    #[serde(default)]
-    mean: f64,
-}
-
-/// The recorded files, or those of the bundle that `CONVZOO_ODD_IMAGES` names; made by
-/// `tests/with_pil.py`, which says what is in it.
-struct Bundle {
-    images: Vec<Odd>,
-    blob: Vec<u8>,
-}
-
-impl Bundle {
-    fn open() -> Self {
-        let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/odd.json.gz");
-        let path = std::env::var("CONVZOO_ODD_IMAGES").unwrap_or(recorded.to_owned());
-        let mut bytes = Vec::new();
-        let file = fs::File::open(path).expect("a bundle");
-        flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).expect("gzip");
-        let line = bytes.iter().position(|&byte| byte == b'\n').expect("two parts");
-        let images = serde_json::from_slice(&bytes[..line]).expect("JSON");
-        Bundle { images, blob: bytes.split_off(line + 1) }
+/// What is wrong with our pixels of an image, if anything is.
+fn flaw(bundle: &Bundle, odd: &Odd) -> Option<String> {
+    let picture = match (data::decode(bundle.part(odd.file), Limits::default()), &odd.refused) {
+        (Ok(picture), None) => picture,
+        (Ok(_), Some(words)) => return Some(format!("was read, not refused: {words}")),
+        (Err(error), Some(words)) if error.to_string().contains(words.as_str()) => return None,
+        (Err(error), _) => return Some(error.to_string()),
+    };
+    if (picture.width, picture.height) != (odd.width, odd.height) {
+        return Some(format!("{}x{} pixels", picture.width, picture.height));
     }
-
-    fn part(&self, [from, length]: [usize; 2]) -> &[u8] {
-        &self.blob[from..from + length]
-    }
-
-    /// The bytes of the file of this name.
-    fn file(&self, name: &str) -> &[u8] {
-        let odd = self.images.iter().find(|odd| odd.name == name).expect(name);
-        self.part(odd.file)
-    }
-
-    /// What is wrong with our pixels of an image, if anything is.
-    fn flaw(&self, odd: &Odd) -> Option<String> {
-        let picture = match (data::decode(self.part(odd.file), Limits::default()), &odd.refused) {
-            (Ok(picture), None) => picture,
-            (Ok(_), Some(words)) => return Some(format!("was read, not refused: {words}")),
-            (Err(error), Some(words)) if error.to_string().contains(words.as_str()) => return None,
-            (Err(error), _) => return Some(error.to_string()),
-        };
-        if (picture.width, picture.height) != (odd.width, odd.height) {
-            return Some(format!("{}x{} pixels", picture.width, picture.height));
-        }
-        let (most, mean) = difference(&rgb(&picture), self.part(odd.pixels));
-        (most > odd.most || mean > odd.mean).then(|| format!("off by {most}, on average {mean:.2}"))
-    }
+    let (most, mean) = difference(&rgb(&picture), bundle.part(odd.pixels));
+    (most > odd.most || mean > odd.mean).then(|| format!("off by {most}, on average {mean:.2}"))
 }
 
 fn rgb(picture: &data::Picture) -> Vec<u8> {
@@ -335,7 +281,7 @@ fn difference(a: &[u8], b: &[u8]) -> (u8, f64) {
 #[test]
 fn odd_images_are_pils() {
     let bundle = Bundle::open();
-    let flaws = bundle.images.iter().filter_map(|odd| Some((&odd.name, bundle.flaw(odd)?)));
+    let flaws = bundle.images.iter().filter_map(|odd| Some((&odd.name, flaw(&bundle, odd)?)));
     let flaws: Vec<String> = flaws.map(|(name, flaw)| format!("{name}: {flaw}")).collect();
     assert!(flaws.is_empty(), "{} differ:\n{}", flaws.len(), flaws.join("\n"));
     let refused = bundle.images.iter().filter(|odd| odd.refused.is_some()).count();
@@ -390,14 +336,63 @@ fn scans_one_by_one_give_the_same_pixels() {
         let whole = decoded(bundle.file(&format!("jpeg/{sampling}-whole.jpg")));
         for order in ["split", "split-back", "split-1-2", "split-2-1", "split-restart"] {
             let split = decoded(bundle.file(&format!("jpeg/{sampling}-{order}.jpg")));
-            let (most, mean) = difference(&whole, &split);
-            assert!(most <= 4 && mean < 0.5, "{sampling} {order}: {most} {mean}");
+            assert_eq!(difference(&whole, &split), (0, 0.0), "{sampling} {order}");
         }
     }
     let Some(shared) = common::shared() else { return };
     let read = |name: &str| fs::read(shared.join("cases/noninterleaved").join(name));
     let names = ["cat_128x128_420.jpg", "cat_128x128_420_noninterleaved.jpg"];
     let [Ok(whole), Ok(split)] = names.map(read) else { return };
-    let (most, mean) = difference(&decoded(&whole), &decoded(&split));
-    assert!(most <= 4 && mean < 0.5, "{most} {mean}");
+    assert_eq!(decoded(&whole), decoded(&split));
+}
+
+/// Pipes and devices are refused at once; a name of any bytes is as good as another.
+#[cfg(unix)]
+#[test]
+fn only_regular_files_are_read_whatever_their_names() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = |path: &Path| decode_file(path, Limits::default()).unwrap_err().to_string();
+    let pipe = folder.path().join("pipe.png");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let link = folder.path().join("link.png");
+    std::os::unix::fs::symlink("/dev/zero", &link).expect("a link");
+    for path in [&pipe, &link] {
+        let text = told(path);
+        assert!(text.ends_with("png: is not a regular file"), "{text}");
+    }
+    assert!(told(folder.path()).contains("is a folder"));
+    let path = folder.path().join(OsStr::from_bytes(b"caf\xe9 \xff.png"));
+    let Ok(()) = fs::write(&path, encoded(drawing(1).to_rgb8(), ImageFormat::Png)) else {
+        return; // such names do not exist on this file system
+    };
+    assert_eq!(decode_file(&path, Limits::default()).expect("an image").channels, 3);
+    let few = Limits { bytes: 20, ..Limits::default() };
+    let text = decode_file(&path, few).unwrap_err().to_string();
+    assert!(text.contains("a file of this kind may have 20"), "{text}");
+}
+
+/// A thin image is read in little memory, or refused by its name.
+#[test]
+fn thin_images_are_named_and_take_no_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let class = folder.path().join("data");
+    for (part, name) in [("cat", "thin.png"), ("cat", "a.png"), ("dog", "a.png"), ("dog", "b.png")]
+    {
+        fs::create_dir_all(class.join(part)).expect("a folder");
+        let path = class.join(part).join(name);
+        let bytes = match name {
+            "thin.png" => encoded(image::GrayImage::new(1, 3_000_000), ImageFormat::Png),
+            _ => encoded(drawing(path.as_os_str().len()).to_rgb8(), ImageFormat::Png),
+        };
+        fs::write(path, bytes).expect("a file");
+    }
+    let train = ["train", "simpleconvnet", "--data-dir", "data", "--dataset", "folder"];
+    let train = [&train[..], &["--on-bad", "fail", "--epochs", "1", "--out", "run"]].concat();
+    let (output, memory) = run(&mut convzoo(folder.path(), &train));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(text.contains("thin.png") && text.contains("resize of a 1x3000000"), "{text}");
+    assert!(memory < MOST_MEMORY, "{memory} kB");
 }

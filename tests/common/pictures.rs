@@ -1,6 +1,7 @@
 //! Picture files made in code.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 
@@ -109,4 +110,57 @@ pub fn giants(side: u16) -> Vec<(&'static str, Vec<u8>)> {
     let check = crc32(&png[12..29]);
     png[29..33].copy_from_slice(&check.to_be_bytes());
     vec![("bmp", bmp), ("gif", gif), ("jpeg", jpeg), ("png", png)]
+}
+
+/// A file of the recorded set, and what PIL makes of it.
+#[derive(serde::Deserialize)]
+pub struct Odd {
+    pub name: String,
+    /// Where the file is in the bundle: its beginning and its length.
+    pub file: [usize; 2],
+    /// Words of the error that it is refused with.
+    pub refused: Option<String>,
+    #[serde(default)]
+    pub width: usize,
+    #[serde(default)]
+    pub height: usize,
+    /// Where PIL's RGB pixels are.
+    #[serde(default)]
+    pub pixels: [usize; 2],
+    /// How much a sample may differ at most.
+    #[serde(default)]
+    pub most: u8,
+    /// How much samples may differ on average.
+    #[serde(default)]
+    pub mean: f64,
+}
+
+/// The recorded files, or those of the bundle that `CONVZOO_ODD_IMAGES` names; made by
+/// `tests/with_pil.py`, which says what is in it.
+pub struct Bundle {
+    pub images: Vec<Odd>,
+    pub blob: Vec<u8>,
+}
+
+impl Bundle {
+    pub fn open() -> Self {
+        let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/odd.json.gz");
+        let path = std::env::var("CONVZOO_ODD_IMAGES").unwrap_or(recorded.to_owned());
+        let mut bytes = Vec::new();
+        let file = File::open(path).expect("a bundle");
+        flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).expect("gzip");
+        let line = bytes.iter().position(|&byte| byte == b'\n').expect("two parts");
+        let images = serde_json::from_slice(&bytes[..line]).expect("JSON");
+        Bundle { images, blob: bytes.split_off(line + 1) }
+    }
+
+    pub fn part(&self, [from, length]: [usize; 2]) -> &[u8] {
+        &self.blob[from..from + length]
+    }
+
+    /// The bytes of the file of this name.
+    pub fn file(&self, name: &str) -> &[u8] {
+        let odd = self.images.iter().find(|odd| odd.name == name).expect(name);
+        self.part(odd.file)
+    }
 }

@@ -1,9 +1,9 @@
 //! What is looked at in a JPEG before it is decoded: whether all of it is there, which decoder is right
 //! for it, and what none of them reads.
 //!
-//! zune-jpeg (behind the `image` crate) decodes nearly every JPEG, and fast. Of files with one scan for
-//! each component, or with unusual sampling factors, it makes stripes and says nothing; jpeg-decoder is
-//! right there.
+//! zune-jpeg (behind the `image` crate) decodes nearly every JPEG, and fast. Of baseline files with
+//! several scans, or of unusual sampling factors, it makes stripes and says nothing. The first are
+//! rewritten with one scan, the others go to jpeg-decoder, which is right about them.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
 use jpeg_decoder::{Decoder, PixelFormat};
 
-use super::Limits;
+use super::{Limits, interleave};
 
 const START_OF_SCAN: u8 = 0xda;
 const END: [u8; 2] = [0xff, 0xd9];
@@ -19,7 +19,7 @@ const END: [u8; 2] = [0xff, 0xd9];
 /// A segment: its marker, and what follows the two bytes of its length.
 type Segment<'a> = (u8, &'a [u8]);
 
-/// The segments of a JPEG, each with the position after it; coded data is stepped over.
+/// The segments of a JPEG, each with the position behind it; coded data is stepped over.
 struct Segments<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -53,21 +53,24 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
-fn segments(bytes: &[u8]) -> Segments<'_> {
+pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = (Segment<'_>, usize)> {
     Segments { bytes, at: 2 }
 }
 
 /// A component: its identifier, and how many samples it has across and down for each of the smallest.
 #[derive(Clone, Copy)]
-struct Component {
-    id: u8,
+pub(super) struct Component {
+    pub(super) id: u8,
     sampling: (u8, u8),
 }
 
-struct Frame {
+/// What the header of a frame says.
+pub(super) struct Frame {
     marker: u8,
     precision: u8,
-    components: Vec<Component>,
+    width: usize,
+    height: usize,
+    pub(super) components: Vec<Component>,
 }
 
 impl Frame {
@@ -78,7 +81,39 @@ impl Frame {
         }
         let component = |c: &[u8; 3]| Component { id: c[0], sampling: (c[1] >> 4, c[1] & 15) };
         let components = body[6..].as_chunks::<3>().0.iter().map(component).collect();
-        Some(Frame { marker, precision: body[0], components })
+        let side = |at: usize| usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
+        Some(Frame { marker, precision: body[0], height: side(1), width: side(3), components })
+    }
+
+    /// The place of the component with this identifier.
+    pub(super) fn position(&self, id: u8) -> Option<usize> {
+        self.components.iter().position(|component| component.id == id)
+    }
+
+    /// Blocks of a component, across and down, in a unit of all components.
+    pub(super) fn factors(&self, component: usize) -> (usize, usize) {
+        let (across, down) = self.components[component].sampling;
+        (across.into(), down.into())
+    }
+
+    /// The largest factors, across and down.
+    fn finest(&self) -> (usize, usize) {
+        let factors = || (0..self.components.len()).map(|component| self.factors(component));
+        let across = factors().map(|(across, _)| across).max();
+        (across.unwrap_or(1), factors().map(|(_, down)| down).max().unwrap_or(1))
+    }
+
+    /// Units of all components, across and down.
+    pub(super) fn units(&self) -> (usize, usize) {
+        let (across, down) = self.finest();
+        (self.width.div_ceil(8 * across), self.height.div_ceil(8 * down))
+    }
+
+    /// Blocks of a component, across and down, in a scan of its own.
+    pub(super) fn blocks(&self, component: usize) -> (usize, usize) {
+        let ((across, down), (most_across, most_down)) = (self.factors(component), self.finest());
+        let blocks = |side: usize, part: usize, most: usize| (side * part).div_ceil(most * 8);
+        (blocks(self.width, across, most_across), blocks(self.height, down, most_down))
     }
 
     fn is_progressive(&self) -> bool {
@@ -109,10 +144,10 @@ impl Frame {
 
     /// Whether a component has more samples than the coarsest kind and fewer than the finest.
     fn has_middle_sampling(&self) -> bool {
-        let factors = || self.components.iter().map(|component| component.sampling);
-        let across = factors().map(|(across, _)| across).max().unwrap_or(1);
-        let down = factors().map(|(_, down)| down).max().unwrap_or(1);
-        factors().any(|(a, d)| 1 < a && a < across || 1 < d && d < down)
+        let (most_across, most_down) = self.finest();
+        let middle =
+            |(across, down)| 1 < across && across < most_across || 1 < down && down < most_down;
+        (0..self.components.len()).any(|component| middle(self.factors(component)))
     }
 
     /// The sampling factors, as in "2x2, 1x1, 1x1".
@@ -122,20 +157,23 @@ impl Frame {
     }
 }
 
-/// A scan: the identifiers of its components, the first and last coefficient, and how many low bits are
-/// still to come.
-struct Scan {
-    ids: Vec<u8>,
+/// A scan: the identifiers of its components and their tables, the first and last coefficient, and how
+/// many low bits are still to come.
+pub(super) struct Scan {
+    pub(super) ids: Vec<u8>,
+    /// The code of DC in the upper four bits, that of AC in the lower.
+    pub(super) tables: Vec<u8>,
     coefficients: (u8, u8),
     low: u8,
 }
 
 impl Scan {
-    fn parse(body: &[u8]) -> Option<Self> {
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let count = usize::from(*body.first()?);
-        let ids = body.get(1..1 + 2 * count)?.chunks(2).map(|component| component[0]).collect();
+        let components = body.get(1..1 + 2 * count)?.as_chunks::<2>().0;
+        let (ids, tables) = components.iter().map(|&[id, tables]| (id, tables)).unzip();
         let &[first, last, bits] = body.get(1 + 2 * count..)?.first_chunk()?;
-        Some(Scan { ids, coefficients: (first, last), low: bits & 15 })
+        Some(Scan { ids, tables, coefficients: (first, last), low: bits & 15 })
     }
 }
 
@@ -179,9 +217,35 @@ impl Headers {
         self.first.ids.len() < self.frame.components.len()
     }
 
-    /// Whether zune-jpeg would make something else of it than its pixels.
-    pub(super) fn is_odd(&self) -> bool {
-        self.is_split() && !self.frame.is_progressive() || !self.frame.has_usual_sampling()
+    /// Whether zune-jpeg is right about its sampling.
+    pub(super) fn has_usual_sampling(&self) -> bool {
+        self.frame.has_usual_sampling()
+    }
+
+    /// Whether it is a baseline JPEG whose first scan lacks components: zune-jpeg makes something else
+    /// of it than its pixels.
+    pub(super) fn is_split_baseline(&self) -> bool {
+        self.is_split() && !self.frame.is_progressive()
+    }
+
+    /// The same JPEG with one scan for all components; `None` where that cannot be had.
+    ///
+    /// # Errors
+    /// Too large.
+    pub(super) fn in_one_scan(
+        &self,
+        bytes: &[u8],
+        limits: Limits,
+    ) -> Result<Option<Vec<u8>>, String> {
+        self.check_size(limits)?;
+        Ok(interleave::in_one_scan(bytes, &self.frame))
+    }
+
+    /// Holds what decoding takes (coefficients, planes and the image itself) against the limits.
+    fn check_size(&self, limits: Limits) -> Result<(), String> {
+        let (width, height) = (self.frame.width as u64, self.frame.height as u64);
+        let bytes = 4 * self.frame.components.len() as u64 * width * height;
+        super::check_size("JPEG", (width as u32, height as u32), bytes, limits)
     }
 
     /// Whether an end marker follows the coded data. Within such data the two bytes do not occur;
@@ -246,13 +310,10 @@ pub(super) fn decode_odd(
     limits: Limits,
 ) -> Result<(DynamicImage, Orientation), String> {
     let damaged = |error: jpeg_decoder::Error| format!("JPEG: {error}");
+    headers.check_size(limits)?;
     let mut decoder = Decoder::new(bytes);
     decoder.read_info().map_err(damaged)?;
     let info = decoder.info().ok_or("JPEG: no header")?;
-    // Coefficients, planes and the image itself.
-    let each = 4 * headers.frame.components.len() as u64;
-    let pixels = u64::from(info.width) * u64::from(info.height);
-    super::check_size("JPEG", (info.width.into(), info.height.into()), each * pixels, limits)?;
     let samples = decoder.decode().map_err(damaged)?;
     let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk);
     let (width, height) = (u32::from(info.width), u32::from(info.height));

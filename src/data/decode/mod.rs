@@ -1,5 +1,6 @@
 //! From a file's bytes to a [`Picture`]: by content, with limits.
 
+mod interleave;
 mod jpeg;
 mod png;
 
@@ -81,9 +82,15 @@ fn decode_jpeg(bytes: &[u8], limits: Limits) -> Result<(DynamicImage, Orientatio
         return Err(refusal);
     }
     let bytes = jpeg::whole(bytes, &headers, limits)?;
-    match headers.is_odd() {
-        true => jpeg::decode_odd(&bytes, &headers, limits),
-        false => decode_as(ImageFormat::Jpeg, &bytes, limits),
+    if !headers.has_usual_sampling() {
+        return jpeg::decode_odd(&bytes, &headers, limits);
+    }
+    if !headers.is_split_baseline() {
+        return decode_as(ImageFormat::Jpeg, &bytes, limits);
+    }
+    match headers.in_one_scan(&bytes, limits)? {
+        Some(bytes) => decode_as(ImageFormat::Jpeg, &bytes, limits),
+        None => jpeg::decode_odd(&bytes, &headers, limits),
     }
 }
 

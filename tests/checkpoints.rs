@@ -200,7 +200,8 @@ fn wrappers_are_taken_off_although_other_names_stand_beside_them() -> Result<()>
         head.insert(name.to_owned(), tensor);
     }
     is_lenet(parse(&state(&head))?, &wanted)?;
-    let both = under("student.", &wanted).into_iter().chain(under("teacher.", &lenet(2))).collect();
+    let both: Tensors =
+        under("student.", &wanted).into_iter().chain(under("teacher.", &lenet(2))).collect();
     let said = is_lenet(parse(&state(&both))?, &wanted)?;
     assert!(said.contains("teacher.* (10 tensors)"), "{said}");
     Ok(())

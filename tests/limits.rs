@@ -355,7 +355,7 @@ fn engines_refuse_parameters_of_another_network() {
     }
     // A network whose parameters were exchanged.
     let mut mixed = small();
-    std::mem::swap(mixed.params_mut(), &mut fewer.params().clone());
+    *mixed.params_mut() = fewer.params().clone();
     assert!(Engine::evaluation(&mixed, (3, 8, 8)).is_err());
 }
 

@@ -60,9 +60,6 @@ impl Sliding {
         if [kernel, stride, dilation].iter().any(|&(a, b)| a == 0 || b == 0) {
             return refuse("kernel, stride and dilation must not be 0");
         }
-        if kernel.0.checked_mul(kernel.1).is_none_or(|taps| taps >= u32::MAX as usize) {
-            return refuse("a window must have less than 2^32 taps");
-        }
         if padding.0 > kernel.0 / 2 || padding.1 > kernel.1 / 2 {
             return refuse("the padding must be at most half of the kernel");
         }
@@ -74,6 +71,9 @@ impl Sliding {
         let (Some(rows), Some(cols)) = (rows, cols) else {
             return refuse("the dilated kernel must fit into the padded input");
         };
+        if kernel.0.checked_mul(kernel.1).is_none_or(|taps| taps >= u32::MAX as usize) {
+            return refuse("a window must have less than 2^32 taps");
+        }
         let output = (rows, cols);
         check_plane(op, output)?;
         let window = Im2col { channels: 1, input, kernel, stride, padding, dilation, output };

@@ -849,7 +849,10 @@ mod tests {
         let huge = Step::ResizeExact { size: 8192, filter };
         let shift = |padding| Step::RandomCrop { size: 28, padding };
         for (steps, why) in [
-            ([&vec![pad(8192); 12][..], &[crop.clone()]].concat(), "at most 67108864 pixels"),
+            (
+                [&vec![pad(8192); 12][..], std::slice::from_ref(&crop)].concat(),
+                "at most 67108864 pixels",
+            ),
             (vec![crop.clone(), pad(4096), crop.clone()], "pad 4096 makes images of 8220x8220"),
             (vec![huge.clone(), shift(1), crop.clone()], "makes images of 8194x8194"),
             (vec![Step::Resize { size: 8192, filter }, pad(1), crop.clone()], "8194x8194"),

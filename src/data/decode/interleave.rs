@@ -142,7 +142,7 @@ impl Writer {
             }
             (0..run / 16).for_each(|_| self.ac_symbol(0xf0));
             let size = bits_of(value);
-            self.ac_symbol(run % 16 << 4 | size);
+            self.ac_symbol((run % 16) << 4 | size);
             self.number(value, size);
             run = 0;
         }

@@ -211,7 +211,7 @@ impl MeasureRequest {
         let of_images = matched(&images.classes, names)
             .map_err(|strangers| unknown(file, names, images, &strangers))?;
         let assumed =
-            guessed.then(|| "the file does not name its 1000 classes: ImageNet's are assumed");
+            guessed.then_some("the file does not name its 1000 classes: ImageNet's are assumed");
         Ok(Labels { names: names.clone(), of_images, assumed: assumed.map(str::to_owned) })
     }
 }

@@ -88,7 +88,7 @@ impl DataRequest {
 /// * `folder`: `data_dir` with `train/CLASS/*` and `val/CLASS/*`, or with `CLASS/*`.
 ///
 /// The test parts of MNIST and CIFAR-10 are [`Dataset::test`]; the images to choose by are held out
-/// from the training part. [`open_eval`] opens a data set only to measure on it.
+/// from the training part. [`open_eval`](super::open_eval) opens a data set only to measure on it.
 ///
 /// # Errors
 /// The name is unknown, a given `data_dir` cannot be used, or the pictures cannot be had.

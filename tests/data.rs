@@ -130,7 +130,7 @@ fn cmyk_jpegs_become_rgb() {
 fn what_is_no_whole_picture_is_refused() {
     assert!(complaint(b"").contains("empty"));
     assert!(complaint(b"This is a text that somebody named cat.jpg.").contains("not a picture"));
-    assert!(complaint(b"\xff\xd8\xff\xe0\0").contains("cut off"));
+    assert!(complaint(b"\xff\xd8\xff\xe0\0").starts_with("picture: JPEG: "));
     // A format that is known but not read.
     assert!(complaint(b"II*\0\x08\0\0\0\0\0\0\0").contains("not a picture"));
     for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Jpeg] {
@@ -184,7 +184,7 @@ fn files_are_named_in_errors() {
     let text = decode_file(&path, Limits::default()).expect_err("no picture").to_string();
     assert!(text.contains("cat.7.jpg") && text.contains("not a picture"), "{text}");
     let text = decode_file(dir.path(), Limits::default()).expect_err("a folder").to_string();
-    assert!(text.contains("not a regular file"), "{text}");
+    assert!(text.contains("is a folder, not a file"), "{text}");
     let limits = Limits { bytes: 4, ..Limits::default() };
     assert!(decode_file(&path, limits).is_err());
     assert!(decode_file(&dir.path().join("absent.png"), Limits::default()).is_err());

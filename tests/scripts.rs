@@ -424,7 +424,7 @@ fn flags_without_meaning_and_absurd_numbers_are_refused() {
         ("summary resnet18 --batch 70000".to_owned(), "--batch"),
         (
             "compare --models lenet5 --seed 18446744073709551615 --seeds 2".to_owned(),
-            "the last one is too large",
+            "leaves no room for 2 seeds",
         ),
     ] {
         let output = convzoo(here.path()).args(args.split_whitespace()).output().unwrap();

@@ -21,7 +21,7 @@ pub(crate) fn visible_json(json: &str) -> Cow<'_, str> {
     replaced(json, |c| c != '\n' && is_hidden(c), |c| format!("\\u{:04x}", u32::from(c)))
 }
 
-/// Prints a line for people to standard error, made [`visible`]. That nobody reads it is no error.
+/// Prints a line for people to standard error, made [`visible`]. A closed pipe is ignored.
 pub(crate) fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", visible(text));
 }

@@ -120,7 +120,7 @@ fn a_list_stays_at_its_server() {
     let next = "<http://127.0.0.1:1/elsewhere>; rel=\"next\"".to_owned();
     server.on(LIST, Reply::Page(page.clone(), next));
     let error = server.hub().files("o/d").unwrap_err().to_string();
-    assert!(error.contains("goes on at 127.0.0.1:1, which is refused"), "{error}");
+    assert!(error.contains("continues at 127.0.0.1:1, which is refused"), "{error}");
     server.on(LIST, Reply::Page(page.clone(), format!("<{}/2>; rel=\"next\"", server.endpoint)));
     server.on("/2", Reply::Bytes(page));
     assert_eq!(server.hub().files("o/d").unwrap().len(), 2);

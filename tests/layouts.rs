@@ -168,7 +168,7 @@ fn parts_go_by_the_names_that_people_use() {
     ]);
     let dataset = data::open(&request("cats-dogs", dir.path())).expect("a data set");
     assert_eq!((dataset.train.len(), dataset.val.len()), (2, 2));
-    assert!(dataset.notes[0].contains("the test part is taken as that"), "{:?}", dataset.notes);
+    assert!(dataset.notes[0].contains("the test part is used instead"), "{:?}", dataset.notes);
 }
 
 #[test]

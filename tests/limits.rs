@@ -310,17 +310,21 @@ fn network(layers: Layer) -> Network {
     Network::new(layers, &Init::PYTORCH, 1, DType::F32, &Device::Cpu).unwrap()
 }
 
-/// Convolutions by every kernel, a norm, a linear layer.
 fn small() -> Network {
+    of_width(32)
+}
+
+/// Convolutions by every kernel, a norm, a linear layer.
+fn of_width(channels: usize) -> Network {
     network(numbered([
-        conv(3, 32, 3).padding(1).into(),
-        nn::batch_norm(32),
+        conv(3, channels, 3).padding(1).into(),
+        nn::batch_norm(channels),
         Layer::Relu,
-        conv(32, 32, 3).padding(1).into(),
+        conv(channels, channels, 3).padding(1).into(),
         nn::max_pool(2, 2).into(),
         adaptive_avg_pool(2),
         Layer::Flatten,
-        linear(128, 4),
+        linear(4 * channels, 4),
     ]))
 }
 
@@ -329,16 +333,7 @@ fn small() -> Network {
 fn engines_refuse_parameters_of_another_network() {
     let own = small();
     let x = zeros(&[2, 3, 8, 8]);
-    let same_names = network(numbered([
-        conv(3, 8, 3).padding(1).into(),
-        nn::batch_norm(8),
-        Layer::Relu,
-        conv(8, 8, 3).padding(1).into(),
-        nn::max_pool(2, 2).into(),
-        adaptive_avg_pool(2),
-        Layer::Flatten,
-        linear(32, 4),
-    ]));
+    let same_names = of_width(8);
     let fewer = network(numbered([conv(3, 32, 3).into(), Layer::Flatten]));
     let wide = Network::new(own.layers().clone(), &Init::PYTORCH, 1, DType::F64, &Device::Cpu);
     let wide = wide.unwrap();

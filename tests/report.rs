@@ -187,8 +187,9 @@ fn names_in_a_run_do_not_lead_out_of_the_folder() {
     let deep = here.path().join("a/b/c");
     std::fs::create_dir_all(&deep).unwrap();
     let folders = runs(&deep);
-    let names =
-        ["../../escaped", "/tmp/escaped", "..", "a\\..\\b", "con", "\u{1b}[31m", &"x".repeat(300)];
+    let absolute = here.path().join("escaped").display().to_string();
+    let long = "x".repeat(300);
+    let names = ["../../escaped", &absolute, "..", "a\\..\\b", "con", "\u{1b}[31m", &long];
     for name in names {
         edit(&folders[0], "config.json", |config| config["data"]["name"] = name.into());
         edit(&folders[1], "config.json", |config| config["model"]["name"] = name.into());

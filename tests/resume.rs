@@ -282,7 +282,7 @@ fn names_that_lead_elsewhere_are_refused() -> Result<()> {
     Small::new(base)?.start(folder.path(), &mut ())?;
     let run = convzoo::train::RunFolder::open(folder.path())?;
     run.config()?;
-    for name in ["/tmp/x", "..", "a/../../b", "", "a\u{1b}[2J"] {
+    for name in ["/x", "..", "a/../../b", "", "a\u{1b}[2J"] {
         edit(folder.path(), "/model/name", Some(name.into()));
         let error = run.config().expect_err("no plain name").to_string();
         assert!(error.contains("config.json: model.name") && !error.contains('\u{1b}'), "{error}");

@@ -352,6 +352,16 @@ fn signals_end_a_run_with_their_own_codes() {
     assert!(ended.text.contains("go on with the same command"), "{}", ended.text);
 }
 
+/// The same command, run by a shell after a setting of its own.
+#[cfg(unix)]
+fn behind(setting: &str, train: &Command) -> Command {
+    let mut command = Command::new("sh");
+    command.current_dir(train.get_current_dir().unwrap());
+    command.args(["-c", &format!("{setting}; exec \"$0\" \"$@\"")]);
+    command.arg(train.get_program()).args(train.get_args());
+    command
+}
+
 /// As `nohup` has it: a run outlives the terminal that it was begun at.
 #[cfg(unix)]
 #[test]
@@ -359,9 +369,7 @@ fn a_signal_that_is_ignored_stays_ignored() {
     let bench = common::program::Bench::new();
     let run = bench.run("run");
     let train = bench.train(&run, &["--epochs", "100000"]);
-    let mut command = Command::new("sh");
-    command.current_dir(bench.folder.path()).args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
-    command.arg(train.get_program()).args(train.get_args());
+    let command = behind("trap '' HUP", &train);
     let ended = signalled(command, "epoch  ", &["-HUP", "-HUP", "-TERM"]);
     assert_eq!(ended.code, Some(143), "{}", ended.text);
 }
@@ -373,9 +381,7 @@ fn a_file_limit_is_an_error_that_names_the_file() {
     let bench = common::program::Bench::new();
     let run = bench.run("run");
     let train = bench.train(&run, &["--epochs", "1"]);
-    let mut command = Command::new("sh");
-    command.current_dir(bench.folder.path()).args(["-c", "ulimit -f 100; exec \"$0\" \"$@\""]);
-    let output = command.arg(train.get_program()).args(train.get_args()).output().unwrap();
+    let output = behind("ulimit -f 100", &train).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let error = error_line(&output);
     assert!(error.contains(".safetensors") && error.contains("too large"), "{error}");

@@ -31,7 +31,7 @@ use rows::{Format, Printer, Row};
 /// Say what is on images.
 ///
 /// Each file has its row, in the order they are given, as soon as it is known. Folders are walked to
-/// the bottom, sorted by name; hidden files and those whose names say that they are no images (.txt,
+/// the bottom, sorted by name; hidden files and those that by their names cannot be images (.txt,
 /// .json, Thumbs.db ...) are left out and counted. An image that cannot be read has a row with an error
 /// in CSV and JSON, and a line on standard error otherwise.
 ///

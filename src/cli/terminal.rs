@@ -21,12 +21,12 @@ pub fn print_as_json(json: &str, end: &str) -> anyhow::Result<()> {
     Ok(write!(std::io::stdout(), "{}{end}", visible_json(json))?)
 }
 
-/// Prints a line for people to standard output. That nobody reads it is no error.
+/// Prints a line for people to standard output. A closed pipe is ignored.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", visible(text));
 }
 
-/// Prints a line for people to standard error. That nobody reads it is no error.
+/// Prints a line for people to standard error. A closed pipe is ignored.
 pub fn aside(text: &str) {
     crate::visible::tell(text);
 }

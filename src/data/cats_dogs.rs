@@ -33,7 +33,7 @@ pub(crate) fn look(dir: &Path) -> Result<Survey> {
     }
 }
 
-/// The photographs of `dir` to train with. A test part without a validation part is taken as that.
+/// The photographs of `dir` to train with. Where there is no validation part, a test part is used instead.
 ///
 /// # Errors
 /// The folder has none of [`LAYOUTS`], or a class is empty.
@@ -41,7 +41,7 @@ pub(crate) fn find(dir: &Path) -> Result<Parts> {
     let mut parts = look(dir)?.to_train()?;
     if parts.val.is_none() && parts.test.is_some() {
         parts.val = parts.test.take();
-        parts.notes.push("there is no validation part: the test part is taken as that".to_owned());
+        parts.notes.push("there is no validation part: the test part is used instead".to_owned());
     }
     Ok(parts)
 }

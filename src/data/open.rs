@@ -9,7 +9,7 @@ use super::folder::Files;
 use super::in_memory::InMemory;
 use super::layout::{self, Parts, Rule, survey};
 use super::source::{Source, identity, limited, split};
-use super::{DataKind, Dataset, cats_dogs, cifar, drawn, hub, mnist};
+use super::{DataKind, Dataset, cats_dogs, cifar, drawn, hub, imagenet, mnist};
 use crate::error::{Error, Result};
 
 /// The names that [`open`] knows.
@@ -17,9 +17,6 @@ pub const DATASETS: [&str; 5] = ["cats-dogs", "cats-dogs-drawn", "mnist", "cifar
 
 /// The share of the training images that is held out where there is no validation part.
 pub const DEFAULT_VAL_SPLIT: f64 = 0.1;
-
-/// Colour statistics of ImageNet, for pictures of which nothing is known.
-const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 /// Which pictures are wanted, and where to look.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -216,9 +213,9 @@ fn finish(
     })
 }
 
-/// A folder of classes, of whose images nothing is known.
+/// A folder of classes, of whose images nothing is known: ImageNet's statistics stand in.
 pub(super) fn folder_of_classes(root: &Path, classes: Vec<String>) -> About {
-    let [mean, std] = IMAGENET.map(Vec::from);
+    let (mean, std) = (imagenet::MEAN.to_vec(), imagenet::STD.to_vec());
     let origin = root.display().to_string();
     About { name: "folder", kind: DataKind::Pictures, classes, mean, std, origin }
 }

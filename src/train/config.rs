@@ -557,7 +557,7 @@ mod tests {
             check_plain("data.name", name).unwrap();
         }
         let long = "x".repeat(300);
-        for name in ["", ".", "..", "../up", "a/b", "/tmp/x", "a\\b", "a\nb", "\u{1b}[2J", &long] {
+        for name in ["", ".", "..", "../up", "a/b", "/x", "a\\b", "a\nb", "\u{1b}[2J", &long] {
             let error = check_plain("data.name", name).unwrap_err().to_string();
             assert!(error.starts_with("data.name: \"") && error.len() < 400, "{error}");
             assert!(!error.contains('\u{1b}'), "{error}");

@@ -330,7 +330,7 @@ pub(super) fn decode_odd(
     Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
-/// An RGB pixel of cyan, magenta, yellow and black, where 0 is no ink, rounded as PIL does.
+/// An RGB pixel of cyan, magenta, yellow and black, 0 meaning none of an ink, rounded as PIL does.
 fn rgb_of_inks(&[c, m, y, k]: &[u8; 4]) -> [u8; 3] {
     [c, m, y].map(|ink| {
         let product = u32::from(255 - ink) * u32::from(255 - k) + 128;

@@ -112,7 +112,7 @@ fn decode_as(
     reader.limits(allowed);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     check_size(name_of(format), decoder.dimensions(), decoder.total_bytes(), limits)?;
-    // Broken EXIF data is no reason to refuse a picture whose pixels are fine.
+    // Broken EXIF data does not make the pixels worse.
     let exif = match format {
         ImageFormat::Png => png::exif(bytes).map(<[u8]>::to_vec),
         _ => decoder.exif_metadata().unwrap_or(None),

@@ -80,7 +80,7 @@ impl Hub {
             // An access token goes along.
             if let Some(other) = link.as_ref().filter(|link| !same_origin(link, &self.endpoint)) {
                 let cause =
-                    format!("its list of files goes on at {}, which is refused", host(other));
+                    format!("its list of files continues at {}, which is refused", host(other));
                 return Err(self.failed(subject, cause));
             }
             next = link;

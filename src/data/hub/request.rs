@@ -18,7 +18,7 @@ const MAX_REDIRECTS: usize = 10;
 pub(super) enum Failure {
     /// A broken connection, a stall, a server that is busy: worth another try.
     Passing(String),
-    /// Bytes that come so slowly that it is no way to get a file: worth another try.
+    /// Too slow to ever finish: worth another try.
     Slow(String),
     /// No way to the server: worth another try only if there was one before.
     Unreachable(String),
